@@ -1,0 +1,33 @@
+"""Rate limits and bans: exact in process, one round trip across a fleet."""
+
+from banhammer.decision import Decision
+from banhammer.errors import (
+    BackendError,
+    BackendTimeout,
+    BanhammerError,
+    ConfigError,
+    ContentionError,
+    UnknownPolicyError,
+)
+from banhammer.hammer import AsyncBanHammer, BanHammer
+from banhammer.identity import ip_key
+from banhammer.model import Ban, Escalation, Hit, Policy, Status, Threshold
+
+__all__ = [
+    "AsyncBanHammer",
+    "BackendError",
+    "BackendTimeout",
+    "Ban",
+    "BanHammer",
+    "BanhammerError",
+    "ConfigError",
+    "ContentionError",
+    "Decision",
+    "Escalation",
+    "Hit",
+    "Policy",
+    "Status",
+    "Threshold",
+    "UnknownPolicyError",
+    "ip_key",
+]

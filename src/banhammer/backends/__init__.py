@@ -1,0 +1,258 @@
+"""The storage protocol, and `open_backend`, which finds the store that a URL names.
+
+A store has one hot verb, `evaluate`, and it takes a batch. The other verbs are for operators. Whoever writes
+a store keeps three promises: each hit is atomic for its key, hits of one key in a batch are decided in
+order, and `Reply.record` is what `banhammer.core.evaluate` makes of the stored record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+from banhammer.core import Reply
+from banhammer.errors import ConfigError, did_you_mean
+from banhammer.model import Ban, Hit, Policy, Record
+
+Policies = Mapping[str, Policy]
+"""The policies that a batch uses, by name, each with its mode settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a store can promise. `shared`: other processes see it; `lists_bans`: `bans` works; `durable`:
+    escalations outlive the process; `evicts`: the store may forget a ban on its own."""
+
+    shared: bool = False
+    lists_bans: bool = True
+    durable: bool = False
+    evicts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A record as it read at `now` (us), and the details of the ban in force, if any."""
+
+    key: str
+    policy: str
+    now: int
+    record: Record
+    ban: Ban | None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A store, as `BanHammer` uses it. `now` (us) is the injected time; `None`: the store's own clock.
+
+    Keys are non-empty strings and costs are in range: the caller has checked. Errors are `BackendError`.
+    """
+
+    traits: Traits
+
+    @property
+    def aio(self) -> AsyncBackend:
+        """The same store for asyncio."""
+        ...
+
+    def evaluate(
+        self,
+        hits: Sequence[Hit],
+        policies: Policies,
+        *,
+        now: int | None = None,
+        stop: bool = False,
+        peek: bool = False,
+    ) -> list[Reply | None]:
+        """Decide `hits` in order; with `stop`, `None` for what follows the first denial of an enforced policy.
+
+        With `peek` nothing is changed, not even an expiry.
+        """
+        ...
+
+    def ban(
+        self,
+        key: str,
+        policy: Policy,
+        *,
+        index: int,
+        duration: int | None,
+        reason: str,
+        now: int | None = None,
+    ) -> Ban:
+        """Ban by hand under threshold `index` (see `core.ban`) and return the ban in force."""
+        ...
+
+    def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+        """End the ban in force now and return it, or return `None`."""
+        ...
+
+    def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+        """Drop the record; without `strikes`, only empty its meters."""
+        ...
+
+    def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+        """Return the record as it reads now."""
+        ...
+
+    def records(self, policies: Policies, *, now: int | None = None) -> Iterator[Reading]:
+        """Stream every record that is not lapsed, without blocking the store."""
+        ...
+
+    def bans(self, policies: Policies, *, now: int | None = None) -> Iterator[Ban]:
+        """Stream every ban in force, without blocking the store."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; what is stored stays where the store is shared."""
+        ...
+
+
+class AsyncBackend(Protocol):
+    """The verbs of `Backend`, awaited."""
+
+    async def evaluate(
+        self,
+        hits: Sequence[Hit],
+        policies: Policies,
+        *,
+        now: int | None = None,
+        stop: bool = False,
+        peek: bool = False,
+    ) -> list[Reply | None]:
+        """Decide a batch; see `Backend.evaluate`."""
+        ...
+
+    async def ban(
+        self,
+        key: str,
+        policy: Policy,
+        *,
+        index: int,
+        duration: int | None,
+        reason: str,
+        now: int | None = None,
+    ) -> Ban:
+        """Ban by hand; see `Backend.ban`."""
+        ...
+
+    async def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+        """End the ban in force; see `Backend.lift`."""
+        ...
+
+    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+        """Drop the record or its meters; see `Backend.forget`."""
+        ...
+
+    async def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+        """Return the record; see `Backend.read`."""
+        ...
+
+    def records(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Reading]:
+        """Stream the records; see `Backend.records`."""
+        ...
+
+    def bans(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Ban]:
+        """Stream the bans; see `Backend.bans`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; see `Backend.close`."""
+        ...
+
+
+class Immediate:
+    """`AsyncBackend` over a store whose verbs never wait, such as one in this process."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def evaluate(
+        self,
+        hits: Sequence[Hit],
+        policies: Policies,
+        *,
+        now: int | None = None,
+        stop: bool = False,
+        peek: bool = False,
+    ) -> list[Reply | None]:
+        """Decide a batch at once."""
+        return self._backend.evaluate(hits, policies, now=now, stop=stop, peek=peek)
+
+    async def ban(
+        self,
+        key: str,
+        policy: Policy,
+        *,
+        index: int,
+        duration: int | None,
+        reason: str,
+        now: int | None = None,
+    ) -> Ban:
+        """Ban by hand at once."""
+        return self._backend.ban(key, policy, index=index, duration=duration, reason=reason, now=now)
+
+    async def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+        """End the ban in force at once."""
+        return self._backend.lift(key, policy, now=now)
+
+    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+        """Drop the record or its meters at once."""
+        self._backend.forget(key, policy, strikes=strikes, now=now)
+
+    async def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+        """Return the record at once."""
+        return self._backend.read(key, policy, now=now)
+
+    async def records(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Reading]:
+        """Stream the records."""
+        for reading in self._backend.records(policies, now=now):
+            yield reading
+
+    async def bans(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Ban]:
+        """Stream the bans."""
+        for ban in self._backend.bans(policies, now=now):
+            yield ban
+
+    async def close(self) -> None:
+        """Close the store at once."""
+        self._backend.close()
+
+
+def open_backend(url: str) -> Backend:
+    """Return the store that `url` names, without connecting. Raises `ConfigError` for a scheme nobody serves."""
+    scheme, separator, _ = url.partition("://")
+    opener = _SCHEMES.get(scheme.lower()) if separator else None
+    if opener is None:
+        shown = f"{scheme}://" if separator else repr(url)
+        known = ", ".join(f"{name}://" for name in sorted(_SCHEMES))
+        raise ConfigError(f"backend: {shown}; use one of {known}{did_you_mean(scheme, _SCHEMES)}")
+    return opener(url)
+
+
+def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, object]:
+    """Return a backend's own settings from the query of its URL, each converted by its entry in `known`.
+
+    Raises `ConfigError` that names the setting and its value.
+    """
+    settings: dict[str, object] = {}
+    for part in filter(None, urlsplit(url).query.split("&")):
+        name, _, text = part.partition("=")
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
+            raise ConfigError(f"backend: unknown setting {name!r}{hint}")
+        try:
+            settings[name] = known[name](text)
+        except ValueError as error:
+            raise ConfigError(f"backend: {name}={text}; {error}") from error
+    return settings
+
+
+def _memory(url: str) -> Backend:
+    from banhammer.backends.memory import MemoryBackend
+
+    return MemoryBackend.from_url(url)
+
+
+_SCHEMES: dict[str, Callable[[str], Backend]] = {"memory": _memory}

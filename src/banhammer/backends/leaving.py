@@ -1,0 +1,137 @@
+"""Which record leaves a full store: the one that is least missed, found without scanning the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from banhammer import core
+from banhammer.durations import MINUTE
+from banhammer.model import Policy, Record
+
+_Entry = tuple[int, str, str]
+"""When the record is due, its policy's name and its key."""
+
+LEFTOVERS: Final = 0
+"""Nothing that decides is left but strikes and rates; due when they lapse."""
+DEBTS: Final = 1
+"""A meter is still draining; due when it is empty."""
+BANS: Final = 2
+"""A ban is in force; due at its end."""
+
+SWEEP: Final = 2
+"""How many lapsed records an insertion may take along: more than one, so that they always run out."""
+
+
+class Leaving:
+    """The order of leaving: lapsed; strikes only; debt by least `reset_after`; bans by their end.
+
+    Three heaps of due times, one for each kind. Hits do not touch them: a record's entry may be stale, and
+    is put right when it comes to the top, so that the work is paid once for each change, not for each hit.
+    Called under the store's lock.
+    """
+
+    def __init__(
+        self,
+        max_keys: int,
+        peruse: Callable[[str, str], tuple[Policy, Record] | None],
+        remove: Callable[[str, str], None],
+    ) -> None:
+        self.max_keys = max_keys
+        self.size = 0
+        self.evicted_bans = 0
+        self._peruse = peruse
+        self._remove = remove
+        self._heaps: tuple[list[_Entry], list[_Entry], list[_Entry]] = ([], [], [])
+        self._orphans = 0
+
+    def added(self, policy: Policy, key: str, record: Record, now: int, *, again: bool = False) -> None:
+        """Take note of a new record, or of one whose due time came nearer (`again`)."""
+        kind, due = _place(policy, record, now)
+        heappush(self._heaps[kind], (due, policy.name, key))
+        if again:
+            self._orphaned()
+        else:
+            self.size += 1
+
+    def removed(self) -> None:
+        """Take note that the store dropped a record itself."""
+        self.size -= 1
+        self._orphaned()
+
+    def make_room(self, now: int, *, real_time: bool) -> None:
+        """Let one record leave if the store is full; with a real clock, also a few that have lapsed for long."""
+        if self.size >= self.max_keys:
+            self._evict(now)
+        elif real_time:
+            for heap in self._heaps:
+                for _ in range(SWEEP):
+                    if heap and heap[0][0] + MINUTE <= now:
+                        self._settle(heap, now)
+
+    def _evict(self, now: int) -> None:
+        size = self.size
+        for heap in self._heaps:
+            while heap and heap[0][0] <= now:
+                self._settle(heap, now)
+                if self.size < size:
+                    return
+        for heap in self._heaps:
+            while heap:
+                due, name, key = heap[0]
+                found = self._peruse(name, key)
+                if found is not None and _place(*found, now) == (self._heaps.index(heap), due):
+                    heappop(heap)
+                    self._leave(name, key)
+                    self.evicted_bans += heap is self._heaps[BANS]
+                    return
+                self._settle(heap, now)
+                if self.size < size:
+                    return
+
+    def _settle(self, heap: list[_Entry], now: int) -> None:
+        """Put the top entry where it belongs at `now`; a record that has lapsed leaves."""
+        _, name, key = heappop(heap)
+        found = self._peruse(name, key)
+        if found is None:
+            self._orphans -= 1
+            return
+        kind, due = _place(*found, now)
+        if due <= now:
+            self._leave(name, key)
+        else:
+            heappush(self._heaps[kind], (due, name, key))
+
+    def _leave(self, name: str, key: str) -> None:
+        self._remove(name, key)
+        self.size -= 1
+
+    def _orphaned(self) -> None:
+        """Count an entry without a record of its own; when they are many, drop them all."""
+        self._orphans += 1
+        if self._orphans <= max(self.size, 1000):
+            return
+        soonest: dict[tuple[str, str], tuple[int, int]] = {}
+        for kind, heap in enumerate(self._heaps):
+            for due, name, key in heap:
+                if (due, kind) < soonest.get((name, key), (due + 1, kind)):
+                    soonest[name, key] = (due, kind)
+            heap.clear()
+        for (name, key), (due, kind) in soonest.items():
+            if self._peruse(name, key) is not None:
+                self._heaps[kind].append((due, name, key))
+        for heap in self._heaps:
+            heapify(heap)
+        self._orphans = 0
+
+
+def _place(policy: Policy, record: Record, now: int) -> tuple[int, int]:
+    """Return the kind of the record at `now` and when it is due (us)."""
+    record = core.load(policy, record, now)
+    if now < record.banned_until:
+        return BANS, record.banned_until
+    drained = max(record.tats, default=0)
+    if drained > now:
+        return DEBTS, drained
+    return LEFTOVERS, core.lapses_at(policy, record)

@@ -1,0 +1,437 @@
+"""The store inside the process: bounded, exact under threads, and gone with the process.
+
+Records are values, replaced by a compare-and-swap: the decision is computed first, then the new record is put
+where the old one still stands. Between comparing and storing nothing is called and nothing loops, so under the
+GIL no other thread can come in between, and the common case takes no lock; a build without a GIL takes it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from threading import RLock
+from time import monotonic_ns, time_ns
+from typing import Final
+from uuid import uuid4
+
+from banhammer import core
+from banhammer.backends import Backend, Immediate, Policies, Reading, Traits, query
+from banhammer.backends.leaving import Leaving
+from banhammer.core import FRESH, Reply
+from banhammer.decision import PLAIN, Calm, Decision, admitted, denied, to_seconds
+from banhammer.errors import ConfigError
+from banhammer.model import Ban, Hit, Policy, Record
+
+ONE: Final = 1
+DEFAULT_MAX_KEYS: Final = 100_000
+
+_HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+_ANCHOR: Final = time_ns() // 1000 - monotonic_ns() // 1000
+"""What turns the monotonic clock into Unix microseconds: wall time, immune to its later steps."""
+
+Clock = Callable[[], int]
+Table = dict[str, "Calm | Record"]
+Admit = Callable[[str], Decision | None]
+
+
+class _Detail:
+    """What the index of bans knows beside the record."""
+
+    __slots__ = ("id", "origin", "reason", "since")
+
+    def __init__(self, since: int, origin: str, reason: str, ban_id: str) -> None:
+        self.since = since
+        self.origin = origin
+        self.reason = reason
+        self.id = ban_id
+
+
+class MemoryBackend:
+    """A store for one process: `memory://?max_keys=100000`.
+
+    `max_keys`: how many records (a key under a policy) are kept, at least 1; when full, what is least missed
+    leaves first (see `Leaving`). `evicted_bans` counts the bans that had to leave because all were bans.
+    """
+
+    traits = Traits()
+
+    def __init__(self, *, max_keys: int = DEFAULT_MAX_KEYS) -> None:
+        if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 1:
+            raise ConfigError(f"backend: max_keys={max_keys!r}; it must be an integer of at least 1")
+        self._tables: dict[str, Table] = {}
+        self._policies: dict[str, Policy] = {}
+        self._details: dict[tuple[str, str], _Detail] = {}
+        self._leaving = Leaving(max_keys, self._peruse, self._remove)
+        self._lock = RLock()  # Re-entrant: a signal handler or finalizer may hit while the lock is held.
+        _renew_after_fork(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> Backend:
+        """Return the store that a `memory://` URL describes. Raises `ConfigError`."""
+        settings = query(url, {"max_keys": _whole})
+        return cls(**settings)  # type: ignore[arg-type]
+
+    @property
+    def aio(self) -> Immediate:
+        """The same store for asyncio; its verbs never wait."""
+        return Immediate(self)
+
+    @property
+    def evicted_bans(self) -> int:
+        """How many bans were forgotten for want of room."""
+        return self._leaving.evicted_bans
+
+    def __len__(self) -> int:
+        return self._leaving.size
+
+    def __repr__(self) -> str:
+        return f"MemoryBackend(max_keys={self._leaving.max_keys}, keys={len(self)})"
+
+    def evaluate(
+        self,
+        hits: Sequence[Hit],
+        policies: Policies,
+        *,
+        now: int | None = None,
+        stop: bool = False,
+        peek: bool = False,
+    ) -> list[Reply | None]:
+        """Decide `hits` in order; see `Backend.evaluate`."""
+        at = wall_clock() if now is None else now
+        replies: list[Reply | None] = []
+        for hit in hits:
+            policy = policies[hit.policy]
+            reply = self._decide(hit, policy, at, peek=peek, real_time=now is None)
+            replies.append(reply)
+            if stop and reply.verdict != "allowed" and policy.mode != "shadow":
+                replies.extend([None] * (len(hits) - len(replies)))
+                break
+        return replies
+
+    def ban(
+        self,
+        key: str,
+        policy: Policy,
+        *,
+        index: int,
+        duration: int | None,
+        reason: str,
+        now: int | None = None,
+    ) -> Ban:
+        """Ban by hand; see `Backend.ban`."""
+        at = wall_clock() if now is None else now
+        with self._lock:
+            before = self._stored(key, policy)
+            record = self._change(key, policy, at, lambda stored: core.ban(policy, stored, index, duration, at))
+            self._note(key, policy, before, at, "manual", reason, uuid4().hex)
+            return self._ban_of(key, policy, record)
+
+    def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+        """End the ban in force; see `Backend.lift`."""
+        at = wall_clock() if now is None else now
+        with self._lock:
+            before = core.load(policy, self._stored(key, policy), at)
+            if at >= before.banned_until:
+                return None
+            lifted = self._ban_of(key, policy, before)
+            self._change(key, policy, at, lambda stored: core.lift(policy, stored, at))
+            return lifted
+
+    def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+        """Drop the record or its meters; see `Backend.forget`."""
+        at = wall_clock() if now is None else now
+        with self._lock:
+            if key not in self._table(policy):
+                return
+            if strikes:
+                self._remove(policy.name, key)
+                self._leaving.removed()
+            else:
+                self._change(key, policy, at, core.clear_meters)
+
+    def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+        """Return the record; see `Backend.read`."""
+        at = wall_clock() if now is None else now
+        return self._reading(key, policy, self._stored(key, policy), at)
+
+    def records(self, policies: Policies, *, now: int | None = None) -> Iterator[Reading]:
+        """Stream the records; see `Backend.records`."""
+        for name, policy in policies.items():
+            for key in list(self._tables.get(name, ())):
+                at = wall_clock() if now is None else now
+                stored = self._stored(key, policy)
+                if core.lapses_at(policy, core.load(policy, stored, at)) > at:
+                    yield self._reading(key, policy, stored, at)
+
+    def bans(self, policies: Policies, *, now: int | None = None) -> Iterator[Ban]:
+        """Stream the bans; see `Backend.bans`."""
+        for name, key in list(self._details):
+            if name not in policies:
+                continue
+            ban = self.read(key, policies[name], now=now).ban
+            if ban is not None:
+                yield ban
+
+    def close(self) -> None:
+        """Nothing to let go of; the records stay for whoever else holds this object."""
+
+    def admit(self, policy: Policy, clock: Clock | None) -> Admit:
+        """Return the short cut for one unit: `admit(key)` answers where a known, calm key simply fits.
+
+        It returns `None` where anything else must be decided by `evaluate`, having changed nothing.
+        """
+        table = self._table(policy)
+        if policy.windows or not all(threshold.burst for threshold in policy.thresholds):
+            return _decline
+        build = _admit_one if len(policy.thresholds) == 1 else _admit_all
+        admit = build(policy, clock, table)
+        return admit if _HAS_GIL else _locked(admit, self._lock)
+
+    def admit_many(
+        self, hits: Sequence[Hit], policy: Policy, clock: Clock | None
+    ) -> tuple[list[Decision | Calm | None], int] | None:
+        """Return what each hit left of its key's calm record, `None` for those still to be decided, and `now`.
+
+        The short cut for a batch of single units by known keys under one policy with one threshold; `None`
+        as a whole where the batch is anything else, having changed nothing.
+        """
+        threshold = policy.thresholds[0]
+        if policy.windows or len(policy.thresholds) > 1 or not threshold.burst or not _HAS_GIL:
+            return None
+        table = self._table(policy)
+        name = policy.name
+        get = table.get
+        stored = [get(hit.key) for hit in hits if hit.policy == name and hit.cost is ONE and not hit.guard]
+        if len(stored) < len(hits) or None in stored:
+            return None
+        now = wall_clock() if clock is None else clock()
+        interval = threshold.interval
+        fresh = now + interval
+        ceiling = now + threshold.tolerance
+        after: list[Decision | Calm | None] = []
+        append = after.append
+        for hit, tat in zip(hits, stored, strict=True):
+            if tat.__class__ is int:
+                new = tat + interval if tat > now else fresh  # type: ignore[operator]
+                if new <= ceiling:
+                    key = hit.key
+                    if key in table and table[key] is tat:  # As in `admit`: nothing is called in between.
+                        table[key] = new
+                        append(new)
+                        continue
+            append(None)
+        return after, now
+
+    def _decide(self, hit: Hit, policy: Policy, now: int, *, peek: bool, real_time: bool) -> Reply:
+        table = self._table(policy)
+        key = hit.key
+        while True:
+            stored = table.get(key)
+            record = FRESH if stored is None else unpack(stored)
+            reply = core.evaluate(policy, record, hit.cost, now, guard=hit.guard)
+            if peek or not reply.counted or reply.record is record:
+                return reply
+            packed = pack(reply.record)
+            if stored is None and _blank(packed):
+                return reply
+            with self._lock:
+                if stored is None:
+                    if key in table:
+                        continue
+                    self._leaving.make_room(now, real_time=real_time)
+                    table[key] = packed
+                    self._leaving.added(policy, key, reply.record, now)
+                elif key in table and table[key] is stored:
+                    table[key] = packed
+                else:
+                    continue
+                if reply.tripped:
+                    reply.ids = tuple(uuid4().hex for _ in reply.tripped)
+                    if reply.verdict == "banned":
+                        reason = policy.thresholds[reply.tripped[-1]].reason
+                        self._note(key, policy, record, now, "hit", reason, reply.ids[-1])
+                return reply
+
+    def _change(self, key: str, policy: Policy, now: int, change: Callable[[Record], Record]) -> Record:
+        table = self._table(policy)
+        while True:
+            stored = table.get(key)
+            record = change(FRESH if stored is None else unpack(stored))
+            packed = pack(record)
+            if stored is None:
+                self._leaving.make_room(now, real_time=False)
+                table[key] = packed
+            elif table[key] is stored:
+                table[key] = packed
+            else:
+                continue
+            self._leaving.added(policy, key, record, now, again=stored is not None)
+            return record
+
+    def _note(self, key: str, policy: Policy, before: Record, now: int, origin: str, reason: str, ban_id: str) -> None:
+        known = self._details.get((policy.name, key)) if now < before.banned_until else None
+        since = now if known is None else known.since
+        self._details[policy.name, key] = _Detail(since, origin, reason, ban_id)
+
+    def _ban_of(self, key: str, policy: Policy, record: Record) -> Ban:
+        detail = self._details[policy.name, key]
+        return Ban(
+            key=key,
+            policy=policy.name,
+            threshold=min(record.level, len(policy.thresholds) - 1),
+            strikes=record.strikes,
+            since=to_seconds(detail.since),
+            until=to_seconds(record.banned_until),
+            origin=detail.origin,  # type: ignore[arg-type]
+            reason=detail.reason,
+            id=detail.id,
+        )
+
+    def _reading(self, key: str, policy: Policy, stored: Record, now: int) -> Reading:
+        record = core.load(policy, stored, now)
+        with self._lock:
+            known = now < record.banned_until and (policy.name, key) in self._details
+            ban = self._ban_of(key, policy, record) if known else None
+        return Reading(key, policy.name, now, record, ban)
+
+    def _table(self, policy: Policy) -> Table:
+        name = policy.name
+        if self._policies.get(name) is not policy:
+            self._policies[name] = policy
+        return self._tables.setdefault(name, {})
+
+    def _stored(self, key: str, policy: Policy) -> Record:
+        stored = self._table(policy).get(key)
+        return FRESH if stored is None else unpack(stored)
+
+    def _peruse(self, name: str, key: str) -> tuple[Policy, Record] | None:
+        stored = self._tables[name].get(key)
+        return None if stored is None else (self._policies[name], unpack(stored))
+
+    def _remove(self, name: str, key: str) -> None:
+        self._tables[name].pop(key, None)
+        self._details.pop((name, key), None)
+
+
+def wall_clock() -> int:
+    """Return Unix microseconds that never step: the monotonic clock, anchored when the process began."""
+    return monotonic_ns() // 1000 + _ANCHOR
+
+
+def pack(record: Record) -> Calm | Record:
+    """Return the record as the table keeps it: bare TATs where there is nothing else to know."""
+    if record.strikes or record.banned_until or record.over or record.rings:
+        return record
+    return record.tats[0] if len(record.tats) == 1 else record.tats
+
+
+def unpack(stored: Calm | Record) -> Record:
+    """Return the record that `pack` was given."""
+    if isinstance(stored, Record):
+        return stored
+    return Record((stored,) if isinstance(stored, int) else stored)
+
+
+def _admit_one(policy: Policy, clock: Clock | None, table: Table) -> Admit:
+    """Return `MemoryBackend.admit` for a policy with one threshold, whose calm record is a bare TAT."""
+    interval, tolerance = policy.thresholds[0].interval, policy.thresholds[0].tolerance
+    get = table.get
+    anchor = _ANCHOR
+
+    def admit(key: str) -> Decision | None:
+        tat = get(key)
+        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+        if tat.__class__ is not int:
+            return _standing(policy, key, tat, now)
+        if tat > now:  # type: ignore[operator]
+            new = tat + interval  # type: ignore[operator]
+            if new - now > tolerance:
+                return None
+        else:
+            new = now + interval
+        if table[key] is not tat:
+            return None
+        table[key] = new  # Nothing was called since it was compared: see the module's rule.
+        decision = Decision()  # As decision.admitted does; a call would cost as much as all of it.
+        decision.allowed = True
+        decision.verdict = "allowed"
+        decision.key = key
+        decision._policy = policy
+        decision._cost = 1
+        decision._now = now
+        decision._record = new
+        decision._context = PLAIN
+        return decision
+
+    return admit
+
+
+def _admit_all(policy: Policy, clock: Clock | None, table: Table) -> Admit:
+    """Return `MemoryBackend.admit` for a policy with several thresholds, whose calm record is a tuple."""
+    meters = [(threshold.interval, threshold.tolerance) for threshold in policy.thresholds]
+    count = len(meters)
+    get = table.get
+    anchor = _ANCHOR
+
+    def admit(key: str) -> Decision | None:
+        tats = get(key)
+        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+        if tats.__class__ is not tuple or len(tats) != count:  # type: ignore[arg-type]
+            return _standing(policy, key, tats, now)
+        after = []
+        for tat, (interval, tolerance) in zip(tats, meters):  # type: ignore[arg-type]  # noqa: B905  # Just compared.
+            new = (tat if tat > now else now) + interval
+            if new - now > tolerance:
+                return None
+            after.append(new)
+        record = tuple(after)
+        if table[key] is not tats:
+            return None
+        table[key] = record  # Nothing was called since it was compared: see the module's rule.
+        return admitted(policy, key, now, record)
+
+    return admit
+
+
+def _standing(policy: Policy, key: str, stored: Calm | Record | None, now: int) -> Decision | None:
+    """Return the denial of one unit that changes nothing, so that an attacker costs no more than a client."""
+    if stored.__class__ is not Record:
+        return None
+    verdict = core.stands(policy, stored, now)  # type: ignore[arg-type]
+    return None if verdict is None else denied(policy, key, now, stored, verdict)  # type: ignore[arg-type]
+
+
+def _locked(admit: Admit, lock: RLock) -> Admit:
+    def admit_under_lock(key: str) -> Decision | None:
+        with lock:
+            return admit(key)
+
+    return admit_under_lock
+
+
+def _decline(key: str) -> None:
+    """Answer no key: the policy counts more than its meters, or admits nobody."""
+
+
+def _blank(packed: Calm | Record) -> bool:
+    return packed == 0 or (isinstance(packed, tuple) and not any(packed))
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or not text.isascii():
+        raise ValueError("write a whole number")
+    return int(text)
+
+
+def _renew_after_fork(backend: MemoryBackend) -> None:
+    """Give the child of a fork a free lock: a thread that held it in the parent does not exist there."""
+    alive = weakref.ref(backend)
+
+    def renew() -> None:
+        found = alive()
+        if found is not None:
+            found._lock = RLock()
+
+    os.register_at_fork(after_in_child=renew)

@@ -1,0 +1,335 @@
+"""The decision: a store's raw facts, and what follows from them, derived once for all stores.
+
+`allowed`, `verdict` and `key` are kept; everything else is computed when it is read, so that a hit pays
+only for what the application looks at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, cast, overload
+
+from banhammer.core import Reply, count_at, drained_at
+from banhammer.durations import FOREVER
+from banhammer.model import Hit, Policy, Record, Verdict
+
+
+class Context:
+    """What is seldom other than plain about a decision; shared, so that a plain one costs nothing."""
+
+    __slots__ = ("degraded", "listed", "shadow", "tripped")
+
+    def __init__(
+        self,
+        *,
+        shadow: bool = False,
+        listed: Literal["allow", "deny"] | None = None,
+        degraded: bool = False,
+        tripped: tuple[int, ...] = (),
+    ) -> None:
+        self.shadow = shadow
+        self.listed = listed
+        self.degraded = degraded
+        self.tripped = tripped
+
+
+PLAIN: Final = Context()
+_SHADOW: Final = Context(shadow=True)
+
+Calm = int | tuple[int, ...]
+"""A record of nothing but TATs, as the memory store keeps it: bare for one threshold, a tuple for several."""
+
+
+class Decision:
+    """The answer to one hit: truthy when allowed. It tells of the state after the hit.
+
+    `allowed`: whether to let it through. `verdict`: `"allowed"`, `"throttled"` or `"banned"` (in shadow mode,
+    what enforcement would have said). `key`: who was counted. Decisions are compared by all that they say.
+    """
+
+    __slots__ = ("_context", "_cost", "_now", "_policy", "_record", "allowed", "key", "verdict")
+
+    # Made without __init__: storing the slots one by one costs half as much as a call.
+    allowed: bool
+    verdict: Verdict
+    key: str
+    _policy: Policy
+    _cost: int
+    _now: int
+    _record: Record | Calm
+    _context: Context
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self._policy.name
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the policy only watches: the hit is allowed, whatever `verdict` says."""
+        return self._context.shadow
+
+    @property
+    def listed(self) -> Literal["allow", "deny"] | None:
+        """The list that the key is on, if any; then the store was not asked."""
+        return self._context.listed
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the store could not be asked, so that the policy's `on_error` decided."""
+        return self._context.degraded
+
+    @property
+    def tripped(self) -> tuple[int, ...]:
+        """The thresholds that this very hit crossed, by index: the ones that escalate."""
+        return self._context.tripped
+
+    @property
+    def strikes(self) -> int:
+        """How many bans of this key under this policy are not forgiven yet."""
+        return self._full.strikes
+
+    @property
+    def banned_until(self) -> float | None:
+        """The ban's end in Unix seconds, `inf` for ever, `None` when not banned."""
+        if self.listed == "deny":
+            return math.inf
+        until = self._full.banned_until
+        return to_seconds(until) if self._now < until else None
+
+    @property
+    def remaining(self) -> int | None:
+        """How many units would still fit now, over all thresholds; 0 while banned; `None` for a listed key."""
+        if self.listed:
+            return None
+        return 0 if self._banned else min(self._rooms())
+
+    @property
+    def threshold(self) -> int | None:
+        """The index of the threshold that denies, else of the one with the least room; `None` when listed."""
+        if self.listed:
+            return None
+        if self._banned:
+            return min(self._full.level, len(self._policy.thresholds) - 1)
+        if self.verdict == "throttled":
+            waits = self._waits(throttles_only=True)
+            return max(waits, key=lambda index: (waits[index], -index))
+        rooms = self._rooms()
+        return rooms.index(min(rooms))
+
+    @property
+    def limit(self) -> int | None:
+        """The limit of `threshold`."""
+        index = self.threshold
+        return None if index is None else self._policy.thresholds[index].limit
+
+    @property
+    def retry_after(self) -> float:
+        """The least wait, in seconds, after which the same hit would be allowed; 0.0 when allowed, or `inf`.
+
+        Exact: one microsecond earlier it is denied, at it it is allowed, if nothing else happens.
+        """
+        if self.verdict == "allowed":
+            return 0.0
+        if self.listed:
+            return math.inf
+        wait = max(self._waits().values()) / 1e6
+        return max(wait, seconds_until(self._full.banned_until, self._now))
+
+    @property
+    def reset_after(self) -> float:
+        """The seconds until the key is as good as new, strikes aside; `inf` for a ban for ever."""
+        if self.listed:
+            return 0.0 if self.listed == "allow" else math.inf
+        return seconds_until(drained_at(self._full), self._now)
+
+    @property
+    def rates(self) -> dict[str, int] | None:
+        """Hits seen in each tracked window, by the policy's spelling, denied ones too; `None` if not tracked."""
+        return None if self.listed else rates(self._policy, self._full, self._now)
+
+    @property
+    def fullness(self) -> tuple[float, ...]:
+        """How full each threshold's meter is, 0.0 to 1.0; empty for a listed key."""
+        if self.listed:
+            return ()
+        return tuple(
+            max(tat - self._now, 0) / threshold.tolerance if threshold.tolerance else 0.0
+            for threshold, tat in zip(self._policy.thresholds, self._full.tats, strict=True)
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return every public field by name, for logs and scripts."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    @property
+    def _full(self) -> Record:
+        record = self._record
+        if isinstance(record, Record):
+            return record
+        return Record(record if isinstance(record, tuple) else (record,))
+
+    @property
+    def _banned(self) -> bool:
+        return self._now < self._full.banned_until
+
+    def _rooms(self) -> list[int]:
+        return rooms(self._policy, self._full, self._now)
+
+    def _waits(self, *, throttles_only: bool = False) -> dict[int, float]:
+        now, cost = self._now, self._cost
+        return {
+            index: math.inf
+            if cost > threshold.burst
+            else max(tat, now) + cost * threshold.interval - threshold.tolerance - now
+            for index, (threshold, tat) in enumerate(zip(self._policy.thresholds, self._full.tats, strict=True))
+            if not (throttles_only and threshold.ban)
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return self.as_dict() == other.as_dict() if isinstance(other, Decision) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.policy, self.verdict, self._now))
+
+    def __repr__(self) -> str:
+        return "Decision(" + ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items()) + ")"
+
+
+_FIELDS: Final = (
+    "allowed", "verdict", "key", "policy", "strikes", "banned_until", "remaining", "threshold", "limit",
+    "retry_after", "reset_after", "rates", "listed", "shadow", "degraded", "tripped",
+)  # fmt: skip
+
+
+def rooms(policy: Policy, record: Record, now: int) -> list[int]:
+    """Return how many units still fit each threshold at `now`; `record` as loaded then."""
+    return [
+        (threshold.tolerance - max(tat - now, 0)) // threshold.interval
+        for threshold, tat in zip(policy.thresholds, record.tats, strict=True)
+    ]
+
+
+def rates(policy: Policy, record: Record, now: int) -> dict[str, int] | None:
+    """Return the hits in each window that the policy tracks at `now`, or `None` if it tracks none."""
+    if not policy.windows:
+        return None
+    counts = {ring[0]: count_at(ring, now) for ring in record.rings}
+    return {name: counts.get(window, 0) for name, window in zip(policy.track, policy.windows, strict=True)}
+
+
+def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool, degraded: bool = False) -> Decision:
+    """Return what `reply` means for the caller who made `hit`."""
+    decision = Decision()
+    decision.allowed = shadow or reply.verdict == "allowed"
+    decision.verdict = reply.verdict
+    decision.key = hit.key
+    decision._policy = policy
+    decision._cost = hit.cost
+    decision._now = reply.now
+    decision._record = reply.record
+    if reply.tripped or degraded:
+        decision._context = Context(shadow=shadow, degraded=degraded, tripped=reply.tripped)
+    else:
+        decision._context = _SHADOW if shadow else PLAIN
+    return decision
+
+
+def admitted(policy: Policy, key: str, now: int, record: Calm) -> Decision:
+    """Return the decision for one unit that fitted every threshold, with `record` after it."""
+    decision = Decision()
+    decision.allowed = True
+    decision.verdict = "allowed"
+    decision.key = key
+    decision._policy = policy
+    decision._cost = 1
+    decision._now = now
+    decision._record = record
+    decision._context = PLAIN
+    return decision
+
+
+def denied(policy: Policy, key: str, now: int, record: Record, verdict: Verdict) -> Decision:
+    """Return the decision for one unit that was denied and changed nothing."""
+    decision = admitted(policy, key, now, 0)
+    decision.allowed = False
+    decision.verdict = verdict
+    decision._record = record
+    return decision
+
+
+def listed(policy: Policy, key: str, which: Literal["allow", "deny"], *, shadow: bool) -> Decision:
+    """Return the decision for a key on a list, which asks no store."""
+    decision = Decision()
+    decision.allowed = shadow or which == "allow"
+    decision.verdict = "allowed" if which == "allow" else "banned"
+    decision.key = key
+    decision._policy = policy
+    decision._cost = 1
+    decision._now = 0
+    decision._record = Record((0,) * len(policy.thresholds))
+    decision._context = Context(shadow=shadow, listed=which)
+    return decision
+
+
+class Decisions(Sequence["Decision | None"]):
+    """The decisions of a batch, in the order of its hits; `None` for what was not decided.
+
+    A plain admission is kept as its calm record and becomes a `Decision` when it is read.
+    """
+
+    __slots__ = ("_answers", "_hits", "_now", "_policy")
+
+    def __init__(
+        self,
+        hits: Sequence[Hit],
+        answers: list[Decision | Calm | None],
+        policy: Policy | None = None,
+        now: int = 0,
+    ) -> None:
+        self._hits = hits
+        self._answers = answers
+        self._policy = policy
+        self._now = now
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @overload
+    def __getitem__(self, index: int) -> Decision | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Decision | None]: ...
+    def __getitem__(self, index: int | slice) -> Decision | list[Decision | None] | None:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self._answers)))]
+        answer = self._answers[index]
+        if answer is None or isinstance(answer, Decision):
+            return answer
+        decision = admitted(cast(Policy, self._policy), self._hits[index].key, self._now, answer)
+        self._answers[index] = decision
+        return decision
+
+    def __iter__(self) -> Iterator[Decision | None]:
+        return (self[index] for index in range(len(self._answers)))
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, (Decisions, list, tuple)) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
+def to_seconds(micros: int) -> float:
+    """Return Unix seconds; `inf` for `FOREVER`."""
+    return math.inf if micros >= FOREVER else micros / 1e6
+
+
+def seconds_until(then: int, now: int) -> float:
+    """Return the seconds from `now` to `then`, never negative; `inf` where `then` is `FOREVER`."""
+    return math.inf if then >= FOREVER else max(then - now, 0) / 1e6

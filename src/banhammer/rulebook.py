@@ -1,0 +1,251 @@
+"""What both shells share: the rules in force, what a call may ask, and what an answer sets off."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from time import time
+from typing import Literal
+
+from banhammer import core
+from banhammer.actions import Action, resolve
+from banhammer.backends import Reading
+from banhammer.core import Reply
+from banhammer.decision import Calm, Decision, decide, listed, rates, rooms, seconds_until, to_seconds
+from banhammer.durations import Duration, parse_duration
+from banhammer.errors import ConfigError, UnknownPolicyError
+from banhammer.lists import KeyList
+from banhammer.model import MAX_COST, MAX_SPAN, Ban, Escalation, Hit, Mode, Policy, Status
+from banhammer.worker import Worker
+
+ListName = Literal["allow", "deny"]
+
+
+class Rulebook:
+    """Policies with their modes settled, lists, and the worker that runs what they escalate to."""
+
+    def __init__(
+        self,
+        policies: Iterable[Policy],
+        *,
+        actions: Mapping[str, Action] | None,
+        mode: Mode,
+        allow: Iterable[str],
+        deny: Iterable[str],
+    ) -> None:
+        if mode not in ("enforce", "shadow"):
+            raise ConfigError(f"mode: {mode!r}; use 'enforce' or 'shadow'")
+        self.policies: dict[str, Policy] = {}
+        self._lists: dict[str, tuple[KeyList, KeyList]] = {}
+        for policy in policies:
+            if policy.name in self.policies:
+                raise ConfigError(f"policies.{policy.name}: it is given twice; leave one out")
+            self.policies[policy.name] = policy if policy.mode else _with_mode(policy, mode)
+            keep, drop = KeyList((*allow, *policy.allow)), KeyList((*deny, *policy.deny))
+            if keep or drop:
+                self._lists[policy.name] = (keep, drop)
+        self.worker = Worker(resolve(self.policies, actions))
+
+    def plain(self) -> dict[str, Policy]:
+        """Return the policies whose admissions need no second look: enforced, without lists."""
+        return {
+            name: policy
+            for name, policy in self.policies.items()
+            if name not in self._lists and policy.mode != "shadow"
+        }
+
+    def policy(self, name: str) -> Policy:
+        """Return the named policy. Raises `UnknownPolicyError`."""
+        try:
+            return self.policies[name]
+        except (KeyError, TypeError):
+            raise UnknownPolicyError(name, self.policies) from None
+
+    def subject(self, key: str, name: str) -> Policy:
+        """Return the policy of an operator's verb on `key`. Raises `UnknownPolicyError`, `ValueError`."""
+        policy = self.policy(name)
+        check_key(key)
+        return policy
+
+    def bannable(self, key: str, name: str) -> Policy:
+        """Return the policy under which `key` may be banned. Raises as `subject`, and for an allowlisted key."""
+        policy = self.subject(key, name)
+        if self.listed(policy, key) == "allow":
+            raise ValueError(f"key: {key!r} is allowlisted for policy {name!r}; take it off the list before a ban")
+        return policy
+
+    def checked(self, hit: Hit) -> Policy:
+        """Return the hit's policy, or raise before anything is touched.
+
+        `UnknownPolicyError`; `ValueError` for an empty or non-string key, or a cost out of range.
+        """
+        policy = self.policies.get(hit.policy) if isinstance(hit.policy, str) else None
+        key, cost = hit.key, hit.cost
+        if policy is None or not key or key.__class__ is not str:
+            policy = self.subject(key, hit.policy)
+        if cost.__class__ is not int or not 0 < cost <= MAX_COST:
+            raise ValueError(f"cost: {cost!r}; it must be an integer from 1 to {MAX_COST:,}")
+        return policy
+
+    def listed(self, policy: Policy, key: str) -> ListName | None:
+        """Return the list that the key is on; allow beats deny, at whatever level either stands."""
+        lists = self._lists.get(policy.name)
+        if lists is None:
+            return None
+        if key in lists[0]:
+            return "allow"
+        return "deny" if key in lists[1] else None
+
+    def settle(self, hit: Hit, policy: Policy, reply: Reply) -> Decision:
+        """Return the decision on `hit` and queue what it escalates to."""
+        if reply.ids:
+            self._escalate(hit, policy, reply)
+        return decide(policy, hit, reply, shadow=policy.mode == "shadow")
+
+    def banned_by_hand(self, policy: Policy, index: int, ban: Ban, now: int | None) -> None:
+        """Queue the actions of the threshold under which an operator banned; without a ladder, none."""
+        if policy.thresholds[index].ban:
+            escalation = self._of_ban(policy, index, ban, "banned", now)
+            self.worker.submit(escalation, policy.thresholds[index].actions)
+
+    def lifted_by_hand(self, policy: Policy, ban: Ban, now: int | None) -> None:
+        """Queue the undoing of whatever the ban's thresholds set off."""
+        names = (name for threshold in policy.thresholds[: ban.threshold + 1] for name in threshold.actions)
+        escalation = self._of_ban(policy, ban.threshold, ban, "lifted", now)
+        self.worker.submit(escalation, tuple(dict.fromkeys(names)))
+
+    def _escalate(self, hit: Hit, policy: Policy, reply: Reply) -> None:
+        until = to_seconds(reply.record.banned_until) if reply.verdict == "banned" else None
+        for index, escalation_id in zip(reply.tripped, reply.ids, strict=True):
+            threshold = policy.thresholds[index]
+            escalation = Escalation(
+                id=escalation_id,
+                key=hit.key,
+                policy=policy.name,
+                threshold=index,
+                verdict="banned" if reply.verdict == "banned" else "throttled",
+                strikes=reply.record.strikes,
+                at=reply.now / 1e6,
+                until=until,
+                limit=threshold.limit,
+                period=threshold.period / 1e6,
+                cost=hit.cost,
+                reason=threshold.reason,
+                shadow=policy.mode == "shadow",
+                origin="hit",
+            )
+            self.worker.submit(escalation, threshold.actions)
+
+    def _of_ban(
+        self, policy: Policy, index: int, ban: Ban, verdict: Literal["banned", "lifted"], now: int | None
+    ) -> Escalation:
+        threshold = policy.thresholds[index]
+        return Escalation(
+            id=ban.id,
+            key=ban.key,
+            policy=policy.name,
+            threshold=index,
+            verdict=verdict,
+            strikes=ban.strikes,
+            at=time() if now is None else now / 1e6,
+            until=ban.until,
+            limit=threshold.limit,
+            period=threshold.period / 1e6,
+            cost=0,
+            reason=ban.reason,
+            shadow=policy.mode == "shadow",
+            origin="manual",
+        )
+
+
+class Batch:
+    """One call's hits on their way: what the lists answer, what the store is asked, and the answers in order."""
+
+    __slots__ = ("_answers", "_rules", "_stop", "asked", "at")
+
+    def __init__(self, rules: Rulebook, hits: Sequence[Hit], *, stop: bool) -> None:
+        policies = [rules.checked(hit) for hit in hits]
+        self._rules = rules
+        self._stop = stop
+        self._answers: list[Decision | Calm | None] = [None] * len(hits)
+        self.asked: list[Hit] = []
+        self.at: list[int] = []
+        for index, (hit, policy) in enumerate(zip(hits, policies, strict=True)):
+            which = rules.listed(policy, hit.key)
+            if which is None:
+                self.asked.append(hit)
+                self.at.append(index)
+                continue
+            decision = listed(policy, hit.key, which, shadow=policy.mode == "shadow")
+            self._answers[index] = decision
+            if stop and not decision:
+                break
+
+    def settled(self, replies: Sequence[Reply | None]) -> list[Decision | Calm | None]:
+        """Return the decisions in the order of the hits; with stop, `None` behind the first denial."""
+        rules, answers = self._rules, self._answers
+        for index, hit, reply in zip(self.at, self.asked, replies, strict=True):
+            if reply is None:
+                break
+            decision = rules.settle(hit, rules.policies[hit.policy], reply)
+            answers[index] = decision
+            if self._stop and not decision:
+                return answers[: index + 1] + [None] * (len(answers) - index - 1)
+        return answers
+
+
+def check_key(key: object) -> None:
+    """Raise `ValueError` unless `key` is a non-empty string."""
+    if not isinstance(key, str):
+        raise ValueError(f"key: {key!r}; it must be a string")  # noqa: TRY004  # The contract: a ValueError.
+    if not key:
+        raise ValueError("key: ''; it must not be empty")
+
+
+def manual_ban(policy: Policy, duration: Duration | None, threshold: int | None) -> tuple[int, int | None]:
+    """Return the threshold's index and the duration (us, `None`: its ladder) of a ban by hand.
+
+    Raises `ValueError` for a threshold that does not exist, or where neither gives a duration, or one that
+    is no duration or longer than ten years.
+    """
+    if threshold is None:
+        index = next((index for index, level in enumerate(policy.thresholds) if level.ban), 0)
+    elif isinstance(threshold, bool) or not isinstance(threshold, int) or not 0 <= threshold < len(policy.thresholds):
+        raise ValueError(f"threshold: {threshold!r}; policy {policy.name!r} has 0 to {len(policy.thresholds) - 1}")
+    else:
+        index = threshold
+    if duration is not None:
+        micros = parse_duration(duration, forever=True)
+        if micros > MAX_SPAN and str(duration).strip().lower() not in ("forever", "inf"):
+            raise ValueError(f"duration: {duration!r}; at most ten years, or forever")
+        return index, micros
+    if not policy.thresholds[index].ban:
+        raise ValueError(
+            f"duration: none given, and threshold {index} of policy {policy.name!r} has no ladder; give one"
+        )
+    return index, None
+
+
+def status_of(policy: Policy, reading: Reading) -> Status:
+    """Return what an operator sees of a record."""
+    record, now = core.load(policy, reading.record, reading.now), reading.now
+    banned = now < record.banned_until
+    return Status(
+        key=reading.key,
+        policy=policy.name,
+        strikes=record.strikes,
+        banned_until=to_seconds(record.banned_until) if banned else None,
+        level=min(record.level, len(policy.thresholds) - 1) if banned else None,
+        tats=tuple(tat / 1e6 if tat > now else 0.0 for tat in record.tats),
+        over=tuple(bool(record.over >> index & 1) for index in range(len(record.tats))),
+        remaining=tuple(rooms(policy, record, now)),
+        reset_after=seconds_until(core.drained_at(record), now),
+        rates=rates(policy, record, now),
+        ban=reading.ban,
+    )
+
+
+def _with_mode(policy: Policy, mode: Mode) -> Policy:
+    settled = copy.copy(policy)
+    object.__setattr__(settled, "mode", mode)
+    return settled

@@ -1,0 +1,132 @@
+"""The worker: runs the actions of escalations in order, off the path of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from queue import Full, Queue
+from typing import Any, Final
+
+from banhammer.actions import Action
+from banhammer.model import Escalation
+
+log = logging.getLogger("banhammer")
+
+QUEUE_SIZE: Final = 10_000
+"""Escalations that may wait; beyond that they are dropped, counted and logged."""
+
+_Job = tuple[Escalation, tuple[str, ...]]
+
+
+class Worker:
+    """Runs actions one after another in a thread of its own, which starts with the first escalation.
+
+    An action that raises is logged and counted in `failures`; the next one runs all the same. Escalations of
+    a policy in shadow are counted in `shadowed` and logged instead of run. What is still queued when the
+    process dies is lost.
+    """
+
+    def __init__(self, actions: Mapping[str, Action]) -> None:
+        self._actions = actions
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.failures = 0
+        self.dropped = 0
+        self.shadowed = 0
+        self._begin()
+        alive = weakref.ref(self)
+        # What a parent queued is the parent's to run; its thread does not exist in the child.
+        os.register_at_fork(after_in_child=lambda: (worker := alive()) and worker._begin())
+
+    def submit(self, escalation: Escalation, names: tuple[str, ...]) -> None:
+        """Queue the actions `names` for `escalation`; never waits."""
+        if not names:
+            return
+        if not self._enqueue((escalation, names)):
+            self.dropped += 1
+            log.warning("escalation %s dropped: %d are waiting", escalation.id, QUEUE_SIZE)
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run coroutine actions on `loop` from now on, where the application lives."""
+        self._loop = loop
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until all that was queued has run, at most `timeout` seconds; return whether it has."""
+        jobs = self._jobs
+        with jobs.all_tasks_done:
+            return jobs.all_tasks_done.wait_for(lambda: not jobs.unfinished_tasks, timeout)
+
+    def close(self, timeout: float) -> None:
+        """Drain within `timeout` seconds and let the thread end."""
+        if self._thread is None:
+            return
+        if not self.drain(timeout):
+            log.warning("closed with %d escalations still waiting", self._jobs.unfinished_tasks)
+        self._jobs.put(None)
+        self._thread = None
+
+    def _enqueue(self, job: _Job) -> bool:
+        try:
+            self._jobs.put_nowait(job)
+        except Full:
+            return False
+        return True
+
+    def _begin(self) -> None:
+        self._jobs: Queue[_Job | None] = Queue(QUEUE_SIZE)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, args=(self._jobs,), name="banhammer", daemon=True)
+                self._thread.start()
+
+    def _run(self, jobs: Queue[_Job | None]) -> None:
+        while (job := jobs.get()) is not None:
+            escalation, names = job
+            for name in names:
+                self._run_one(name, escalation)
+            jobs.task_done()
+        jobs.task_done()
+
+    def _run_one(self, name: str, escalation: Escalation) -> None:
+        if escalation.shadow:
+            self.shadowed += 1
+            log.info("shadow: would run %s for key %r of policy %r", name, escalation.key, escalation.policy)
+            return
+        act = _verb(self._actions[name], escalation)
+        if act is None:
+            return
+        try:
+            self._call(act, escalation)
+        except Exception:
+            self.failures += 1
+            log.exception("action %s failed for key %r of policy %r", name, escalation.key, escalation.policy)
+
+    def _call(self, act: Callable[[Escalation], Any], escalation: Escalation) -> None:
+        if not inspect.iscoroutinefunction(act):
+            act(escalation)
+            return
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            asyncio.run(act(escalation))
+        else:
+            asyncio.run_coroutine_threadsafe(act(escalation), loop).result()
+
+
+def _verb(action: Action, escalation: Escalation) -> Callable[[Escalation], Any] | None:
+    """Return what to call: a lifted ban is told only to what can undo."""
+    lifted = escalation.verdict == "lifted"
+    found = getattr(action, "lift" if lifted else "run", None)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    return None if lifted else action  # type: ignore[return-value]
