@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from banhammer.backends import Backend
+from banhammer.backends.shortcut import Clock
 from banhammer.errors import ConfigError
 from banhammer.hammer import BanHammer as _BanHammer
-from banhammer.hammer import Clock
 from banhammer.model import Escalation, Policy, Status, Threshold
 
 Action = Callable[[str, float, str, float, int], object]

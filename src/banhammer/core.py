@@ -36,6 +36,8 @@ class Reply:
 FRESH: Final = Record(())
 """The record of a key that was never seen; `load` gives it the policy's meters."""
 
+_NONE: Final = (0,) * RING
+
 
 def load(policy: Policy, record: Record, now: int) -> Record:
     """Return `record` as it reads at `now` (us): what has lapsed is absent, what cannot be is clamped.
@@ -212,22 +214,30 @@ def lapses_at(policy: Policy, record: Record) -> int:
 
 def count(windows: tuple[int, ...], rings: tuple[Ring, ...], now: int) -> tuple[Ring, ...]:
     """Return the rings of `windows` with one more hit at `now`; a ring of another length is dropped."""
-    old = {ring[0]: ring for ring in rings}
-    return tuple(_count_one(window, old.get(window), now // (window // RING)) for window in windows)
+    if tuple([ring[0] for ring in rings]) != windows:
+        known = {ring[0]: ring for ring in rings}
+        rings = tuple([known.get(window, (window, -RING, _NONE)) for window in windows])
+    counted = []
+    for window, ring in zip(windows, rings, strict=True):
+        slot = now // (window // RING)
+        if ring[1] == slot:
+            at, counts = slot % RING, ring[2]
+            counted.append((window, slot, (*counts[:at], counts[at] + 1, *counts[at + 1 :])))
+        else:
+            counted.append(_turned(ring, slot))
+    return tuple(counted)
 
 
-def _count_one(window: int, ring: Ring | None, slot: int) -> Ring:
-    if ring is None or abs(slot - ring[1]) >= RING:  # All of it is too old, or from a clock far ahead.
-        counts = [0] * RING
-        newest = slot
-    else:
-        _, newest, kept = ring
-        counts = list(kept)
-        for stale in range(newest + 1, slot + 1):
-            counts[stale % RING] = 0
-        newest = max(newest, slot)
+def _turned(ring: Ring, slot: int) -> Ring:
+    """Return the ring with one more hit in a slot that is not its newest."""
+    window, newest, kept = ring
+    counts = list(kept if abs(slot - newest) < RING else _NONE)  # Else all too old, or from a clock far ahead.
+    for stale in range(newest + 1, slot + 1)[-RING:]:
+        counts[stale % RING] = 0
     counts[slot % RING] += 1
-    return (window, newest, tuple(counts))
+    if abs(slot - newest) < RING:
+        slot = max(newest, slot)
+    return (window, slot, tuple(counts))
 
 
 def count_at(ring: Ring, now: int) -> int:

@@ -239,7 +239,7 @@ def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool, degraded: bo
     return decision
 
 
-def admitted(policy: Policy, key: str, now: int, record: Calm) -> Decision:
+def admitted(policy: Policy, key: str, now: int, record: Record | Calm) -> Decision:
     """Return the decision for one unit that fitted every threshold, with `record` after it."""
     decision = Decision()
     decision.allowed = True

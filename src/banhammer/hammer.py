@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from banhammer.actions import Action
 from banhammer.backends import Backend, open_backend
 from banhammer.backends.memory import MemoryBackend
+from banhammer.backends.shortcut import ONE, Clock, Shortcut
 from banhammer.core import Reply
 from banhammer.decision import Decision, Decisions, listed
 from banhammer.durations import Duration, parse_duration
 from banhammer.model import Ban, Hit, Mode, Policy, Status
 from banhammer.rulebook import Batch, Rulebook, manual_ban, status_of
 
-ONE: Final = 1
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that `close` gives to escalations that still wait."""
 
-Clock = Callable[[], int]
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
 class _Shell:
     """What both shells are made of; see `BanHammer` for the arguments."""
 
-    __slots__ = ("__weakref__", "_admit", "_backend", "_clock", "_deadline", "_denial_cache", "_memory",
+    __slots__ = ("__weakref__", "_backend", "_clock", "_deadline", "_denial_cache", "_guards", "_hits", "_memory",
                  "_owns_backend", "_rules")  # fmt: skip
 
     def __init__(
@@ -52,9 +51,11 @@ class _Shell:
         self._owns_backend = isinstance(backend, str)
         store = self._backend
         self._memory = store if isinstance(store, MemoryBackend) else None
-        self._admit: dict[str, Callable[[str], Decision | None]] = {}
+        self._hits: dict[str, Shortcut] = {}
+        self._guards: dict[str, Shortcut] = {}
         if self._memory is not None:
-            self._admit = {name: self._memory.admit(policy, clock) for name, policy in self._rules.plain().items()}
+            for name, policy in self._rules.plain().items():
+                self._hits[name], self._guards[name] = self._memory.shortcuts(policy, clock)
 
     @classmethod
     def from_config(cls, source: Source | None = None, **overrides: Any) -> Self:
@@ -91,10 +92,10 @@ class _Shell:
     def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
         """Decide a batch in memory without a second look at each hit, or return `None`."""
         memory = self._memory
-        if memory is None or not hits or hits[0].policy not in self._admit:
+        if memory is None or not hits or hits[0].policy not in self._hits:
             return None
         policy = self._rules.policies[hits[0].policy]
-        found = memory.admit_many(hits, policy, self._clock)
+        found = memory.hit_batch(hits, policy, self._clock)
         if found is None:
             return None
         answers, now = found
@@ -126,7 +127,7 @@ class BanHammer(_Shell):
         """
         if cost is ONE:
             try:
-                decision = self._admit[policy](key)
+                decision = self._hits[policy](key)
             except (KeyError, TypeError):
                 decision = None  # No short cut, or a mistake: looked at in full below.
             if decision is not None:
@@ -135,6 +136,13 @@ class BanHammer(_Shell):
 
     def guard(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Ask before the outcome is known: denied, it is a hit; allowed, it stores nothing. Raises as `hit`."""
+        if cost is ONE:
+            try:
+                decision = self._guards[policy](key)
+            except (KeyError, TypeError):
+                decision = None
+            if decision is not None:
+                return decision
         return self._one(Hit(key, policy, cost=cost, guard=True))
 
     def peek(self, key: str, policy: str, cost: int = 1) -> Decision:
@@ -238,7 +246,7 @@ class AsyncBanHammer(_Shell):
         """Count `cost` units by `key` and return the decision; see `BanHammer.hit`."""
         if cost is ONE:
             try:
-                decision = self._admit[policy](key)
+                decision = self._hits[policy](key)
             except (KeyError, TypeError):
                 decision = None  # No short cut, or a mistake: looked at in full below.
             if decision is not None:
@@ -247,6 +255,13 @@ class AsyncBanHammer(_Shell):
 
     async def guard(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Ask before the outcome is known; see `BanHammer.guard`."""
+        if cost is ONE:
+            try:
+                decision = self._guards[policy](key)
+            except (KeyError, TypeError):
+                decision = None
+            if decision is not None:
+                return decision
         return await self._one(Hit(key, policy, cost=cost, guard=True))
 
     async def peek(self, key: str, policy: str, cost: int = 1) -> Decision:

@@ -103,8 +103,8 @@ class Rulebook:
         return decide(policy, hit, reply, shadow=policy.mode == "shadow")
 
     def banned_by_hand(self, policy: Policy, index: int, ban: Ban, now: int | None) -> None:
-        """Queue the actions of the threshold under which an operator banned; without a ladder, none."""
-        if policy.thresholds[index].ban:
+        """Queue the actions of the threshold under which an operator banned; in a policy without a ladder, none."""
+        if policy.top >= 0:
             escalation = self._of_ban(policy, index, ban, "banned", now)
             self.worker.submit(escalation, policy.thresholds[index].actions)
 

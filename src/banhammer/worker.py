@@ -34,6 +34,8 @@ class Worker:
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = actions
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._jobs: Queue[_Job | None]
+        self._thread: threading.Thread | None
         self.failures = 0
         self.dropped = 0
         self.shadowed = 0
@@ -80,8 +82,8 @@ class Worker:
         return True
 
     def _begin(self) -> None:
-        self._jobs: Queue[_Job | None] = Queue(QUEUE_SIZE)
-        self._thread: threading.Thread | None = None
+        self._jobs = Queue(QUEUE_SIZE)
+        self._thread = None
         self._starting = threading.Lock()
 
     def _start(self) -> None:

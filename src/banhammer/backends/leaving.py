@@ -47,7 +47,7 @@ class Leaving:
         self._orphans = 0
 
     def added(self, policy: Policy, key: str, record: Record, now: int, *, again: bool = False) -> None:
-        """Take note of a new record, or of one whose due time came nearer (`again`)."""
+        """Take note of a new record, as loaded at `now`, or of one whose due time came nearer (`again`)."""
         kind, due = _place(policy, record, now)
         heappush(self._heaps[kind], (due, policy.name, key))
         if again:
@@ -77,14 +77,13 @@ class Leaving:
                 self._settle(heap, now)
                 if self.size < size:
                     return
-        for heap in self._heaps:
+        for kind, heap in enumerate(self._heaps):
             while heap:
                 due, name, key = heap[0]
-                found = self._peruse(name, key)
-                if found is not None and _place(*found, now) == (self._heaps.index(heap), due):
+                if self._find(name, key, now) == (kind, due):
                     heappop(heap)
                     self._leave(name, key)
-                    self.evicted_bans += heap is self._heaps[BANS]
+                    self.evicted_bans += kind == BANS
                     return
                 self._settle(heap, now)
                 if self.size < size:
@@ -93,15 +92,22 @@ class Leaving:
     def _settle(self, heap: list[_Entry], now: int) -> None:
         """Put the top entry where it belongs at `now`; a record that has lapsed leaves."""
         _, name, key = heappop(heap)
-        found = self._peruse(name, key)
+        found = self._find(name, key, now)
         if found is None:
             self._orphans -= 1
             return
-        kind, due = _place(*found, now)
+        kind, due = found
         if due <= now:
             self._leave(name, key)
         else:
             heappush(self._heaps[kind], (due, name, key))
+
+    def _find(self, name: str, key: str, now: int) -> tuple[int, int] | None:
+        found = self._peruse(name, key)
+        if found is None:
+            return None
+        policy, record = found
+        return _place(policy, core.load(policy, record, now), now)
 
     def _leave(self, name: str, key: str) -> None:
         self._remove(name, key)
@@ -127,8 +133,7 @@ class Leaving:
 
 
 def _place(policy: Policy, record: Record, now: int) -> tuple[int, int]:
-    """Return the kind of the record at `now` and when it is due (us)."""
-    record = core.load(policy, record, now)
+    """Return the kind of a record, as loaded at `now`, and when it is due (us)."""
     if now < record.banned_until:
         return BANS, record.banned_until
     drained = max(record.tats, default=0)

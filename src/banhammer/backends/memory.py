@@ -1,39 +1,28 @@
 """The store inside the process: bounded, exact under threads, and gone with the process.
 
 Records are values, replaced by a compare-and-swap: the decision is computed first, then the new record is put
-where the old one still stands. Between comparing and storing nothing is called and nothing loops, so under the
-GIL no other thread can come in between, and the common case takes no lock; a build without a GIL takes it.
+where the old one still stands. See `shortcut` for what makes that hold, and for the answers that need no more.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
-from time import monotonic_ns, time_ns
 from typing import Final
 from uuid import uuid4
 
 from banhammer import core
-from banhammer.backends import Backend, Immediate, Policies, Reading, Traits, query
+from banhammer.backends import Backend, Immediate, Policies, Reading, Traits, query, shortcut
 from banhammer.backends.leaving import Leaving
+from banhammer.backends.shortcut import Clock, Shortcut, Table, pack, unpack, wall_clock
 from banhammer.core import FRESH, Reply
-from banhammer.decision import PLAIN, Calm, Decision, admitted, denied, to_seconds
+from banhammer.decision import Calm, Decision, to_seconds
 from banhammer.errors import ConfigError
 from banhammer.model import Ban, Hit, Policy, Record
 
-ONE: Final = 1
 DEFAULT_MAX_KEYS: Final = 100_000
-
-_HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
-_ANCHOR: Final = time_ns() // 1000 - monotonic_ns() // 1000
-"""What turns the monotonic clock into Unix microseconds: wall time, immune to its later steps."""
-
-Clock = Callable[[], int]
-Table = dict[str, "Calm | Record"]
-Admit = Callable[[str], Decision | None]
 
 
 class _Detail:
@@ -177,52 +166,16 @@ class MemoryBackend:
     def close(self) -> None:
         """Nothing to let go of; the records stay for whoever else holds this object."""
 
-    def admit(self, policy: Policy, clock: Clock | None) -> Admit:
-        """Return the short cut for one unit: `admit(key)` answers where a known, calm key simply fits.
-
-        It returns `None` where anything else must be decided by `evaluate`, having changed nothing.
-        """
+    def shortcuts(self, policy: Policy, clock: Clock | None) -> tuple[Shortcut, Shortcut]:
+        """Return the short cuts for a hit and for a guard of one unit under `policy`."""
         table = self._table(policy)
-        if policy.windows or not all(threshold.burst for threshold in policy.thresholds):
-            return _decline
-        build = _admit_one if len(policy.thresholds) == 1 else _admit_all
-        admit = build(policy, clock, table)
-        return admit if _HAS_GIL else _locked(admit, self._lock)
+        return shortcut.hits(policy, clock, table, self._lock), shortcut.guards(policy, clock, table)
 
-    def admit_many(
+    def hit_batch(
         self, hits: Sequence[Hit], policy: Policy, clock: Clock | None
     ) -> tuple[list[Decision | Calm | None], int] | None:
-        """Return what each hit left of its key's calm record, `None` for those still to be decided, and `now`.
-
-        The short cut for a batch of single units by known keys under one policy with one threshold; `None`
-        as a whole where the batch is anything else, having changed nothing.
-        """
-        threshold = policy.thresholds[0]
-        if policy.windows or len(policy.thresholds) > 1 or not threshold.burst or not _HAS_GIL:
-            return None
-        table = self._table(policy)
-        name = policy.name
-        get = table.get
-        stored = [get(hit.key) for hit in hits if hit.policy == name and hit.cost is ONE and not hit.guard]
-        if len(stored) < len(hits) or None in stored:
-            return None
-        now = wall_clock() if clock is None else clock()
-        interval = threshold.interval
-        fresh = now + interval
-        ceiling = now + threshold.tolerance
-        after: list[Decision | Calm | None] = []
-        append = after.append
-        for hit, tat in zip(hits, stored, strict=True):
-            if tat.__class__ is int:
-                new = tat + interval if tat > now else fresh  # type: ignore[operator]
-                if new <= ceiling:
-                    key = hit.key
-                    if key in table and table[key] is tat:  # As in `admit`: nothing is called in between.
-                        table[key] = new
-                        append(new)
-                        continue
-            append(None)
-        return after, now
+        """Return the short cut's answers to a batch; see `shortcut.hit_batch`."""
+        return shortcut.hit_batch(hits, policy, clock, self._table(policy))
 
     def _decide(self, hit: Hit, policy: Policy, now: int, *, peek: bool, real_time: bool) -> Reply:
         table = self._table(policy)
@@ -242,6 +195,7 @@ class MemoryBackend:
                         continue
                     self._leaving.make_room(now, real_time=real_time)
                     table[key] = packed
+                    self._policies[policy.name] = policy
                     self._leaving.added(policy, key, reply.record, now)
                 elif key in table and table[key] is stored:
                     table[key] = packed
@@ -263,6 +217,7 @@ class MemoryBackend:
             if stored is None:
                 self._leaving.make_room(now, real_time=False)
                 table[key] = packed
+                self._policies[policy.name] = policy
             elif table[key] is stored:
                 table[key] = packed
             else:
@@ -297,10 +252,10 @@ class MemoryBackend:
         return Reading(key, policy.name, now, record, ban)
 
     def _table(self, policy: Policy) -> Table:
-        name = policy.name
-        if self._policies.get(name) is not policy:
-            self._policies[name] = policy
-        return self._tables.setdefault(name, {})
+        try:
+            return self._tables[policy.name]
+        except KeyError:
+            return self._tables.setdefault(policy.name, {})
 
     def _stored(self, key: str, policy: Policy) -> Record:
         stored = self._table(policy).get(key)
@@ -313,106 +268,6 @@ class MemoryBackend:
     def _remove(self, name: str, key: str) -> None:
         self._tables[name].pop(key, None)
         self._details.pop((name, key), None)
-
-
-def wall_clock() -> int:
-    """Return Unix microseconds that never step: the monotonic clock, anchored when the process began."""
-    return monotonic_ns() // 1000 + _ANCHOR
-
-
-def pack(record: Record) -> Calm | Record:
-    """Return the record as the table keeps it: bare TATs where there is nothing else to know."""
-    if record.strikes or record.banned_until or record.over or record.rings:
-        return record
-    return record.tats[0] if len(record.tats) == 1 else record.tats
-
-
-def unpack(stored: Calm | Record) -> Record:
-    """Return the record that `pack` was given."""
-    if isinstance(stored, Record):
-        return stored
-    return Record((stored,) if isinstance(stored, int) else stored)
-
-
-def _admit_one(policy: Policy, clock: Clock | None, table: Table) -> Admit:
-    """Return `MemoryBackend.admit` for a policy with one threshold, whose calm record is a bare TAT."""
-    interval, tolerance = policy.thresholds[0].interval, policy.thresholds[0].tolerance
-    get = table.get
-    anchor = _ANCHOR
-
-    def admit(key: str) -> Decision | None:
-        tat = get(key)
-        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
-        if tat.__class__ is not int:
-            return _standing(policy, key, tat, now)
-        if tat > now:  # type: ignore[operator]
-            new = tat + interval  # type: ignore[operator]
-            if new - now > tolerance:
-                return None
-        else:
-            new = now + interval
-        if table[key] is not tat:
-            return None
-        table[key] = new  # Nothing was called since it was compared: see the module's rule.
-        decision = Decision()  # As decision.admitted does; a call would cost as much as all of it.
-        decision.allowed = True
-        decision.verdict = "allowed"
-        decision.key = key
-        decision._policy = policy
-        decision._cost = 1
-        decision._now = now
-        decision._record = new
-        decision._context = PLAIN
-        return decision
-
-    return admit
-
-
-def _admit_all(policy: Policy, clock: Clock | None, table: Table) -> Admit:
-    """Return `MemoryBackend.admit` for a policy with several thresholds, whose calm record is a tuple."""
-    meters = [(threshold.interval, threshold.tolerance) for threshold in policy.thresholds]
-    count = len(meters)
-    get = table.get
-    anchor = _ANCHOR
-
-    def admit(key: str) -> Decision | None:
-        tats = get(key)
-        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
-        if tats.__class__ is not tuple or len(tats) != count:  # type: ignore[arg-type]
-            return _standing(policy, key, tats, now)
-        after = []
-        for tat, (interval, tolerance) in zip(tats, meters):  # type: ignore[arg-type]  # noqa: B905  # Just compared.
-            new = (tat if tat > now else now) + interval
-            if new - now > tolerance:
-                return None
-            after.append(new)
-        record = tuple(after)
-        if table[key] is not tats:
-            return None
-        table[key] = record  # Nothing was called since it was compared: see the module's rule.
-        return admitted(policy, key, now, record)
-
-    return admit
-
-
-def _standing(policy: Policy, key: str, stored: Calm | Record | None, now: int) -> Decision | None:
-    """Return the denial of one unit that changes nothing, so that an attacker costs no more than a client."""
-    if stored.__class__ is not Record:
-        return None
-    verdict = core.stands(policy, stored, now)  # type: ignore[arg-type]
-    return None if verdict is None else denied(policy, key, now, stored, verdict)  # type: ignore[arg-type]
-
-
-def _locked(admit: Admit, lock: RLock) -> Admit:
-    def admit_under_lock(key: str) -> Decision | None:
-        with lock:
-            return admit(key)
-
-    return admit_under_lock
-
-
-def _decline(key: str) -> None:
-    """Answer no key: the policy counts more than its meters, or admits nobody."""
 
 
 def _blank(packed: Calm | Record) -> bool:

@@ -1,0 +1,183 @@
+"""What a configuration says that cannot be meant, though it is no mistake: warnings that are never false alarms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from banhammer.config import Config
+from banhammer.durations import FOREVER, SECOND, format_duration
+from banhammer.identity import ip_key
+from banhammer.lists import narrower_than_keys
+from banhammer.model import Policy, Threshold
+from banhammer.routes import Route, wrong_order
+from banhammer.words import rate
+
+_IP: Final = re.compile(r"\s*ip(?:/(\d+)/(\d+))?\s*", re.ASCII)
+
+
+def warnings(config: Config) -> list[str]:
+    """Return what will not do what it seems to do, each with the path of the setting."""
+    policies = {policy.name: policy for policy in config.policies}
+    found: list[str] = []
+    for policy in config.policies:
+        for index in range(len(policy.thresholds)):
+            label = f"policies.{policy.name}.thresholds.{index}"
+            found += (f"{label}: {warning}" for warning in _threshold(policy.thresholds, index))
+        found += _windows(policy)
+    found += _costs(config, policies)
+    found += wrong_order(config.routes, policies)
+    found += _lists(config)
+    return found
+
+
+def notes(config: Config) -> list[str]:
+    """Return what is worth knowing and may well be meant."""
+    if not config.policies:
+        return ["policies: there is none, so nothing is ever denied"]
+    if not config.routes:
+        return []
+    used = {route.policy for route in config.routes}
+    return [
+        f"policies.{policy.name}: no route uses it; only the application's own calls can"
+        for policy in config.policies
+        if policy.name not in used
+    ]
+
+
+def _threshold(thresholds: tuple[Threshold, ...], index: int) -> Iterator[str]:
+    threshold = thresholds[index]
+    for at, other in enumerate(thresholds):
+        if at == index:
+            continue
+        if threshold.ban and other.ban:
+            doubt = _ban_behind_ban(threshold, other, index > at)
+        elif threshold.ban:
+            doubt = ""  # A ban threshold counts attempts, so no throttle keeps it from tripping.
+        elif other.ban:
+            doubt = _throttle_behind_ban(threshold, other)
+        else:
+            doubt = _throttle_behind_throttle(threshold, other, index > at)
+        if doubt:
+            yield doubt.format(other=f"thresholds.{at} ({rate(other)})")
+            return
+    if threshold.ban:
+        yield from _short_ban(thresholds, threshold)
+
+
+def _stricter(one: Threshold, other: Threshold) -> bool:
+    """Tell whether the meter of `one`, charged the same, is always at least as full."""
+    return one.burst <= other.burst and one.interval >= other.interval
+
+
+def _same_meter(one: Threshold, other: Threshold) -> bool:
+    return one.burst == other.burst and one.interval == other.interval
+
+
+def _throttle_behind_throttle(threshold: Threshold, other: Threshold, later: bool) -> str:
+    # Throttles are all or nothing, so both meters are charged the same.
+    if not _stricter(other, threshold) or (_same_meter(threshold, other) and not later):
+        return ""
+    spare = threshold.burst - other.burst
+    if spare:
+        return f"can never trip on hits of a cost up to {spare:,}: {{other}} is stricter, and denies all that it would"
+    if threshold.actions:
+        return ""  # Both may be over at the same hit, and then its actions run.
+    return "never makes a difference: whatever it denies, {other} denies too"
+
+
+def _throttle_behind_ban(threshold: Threshold, other: Threshold) -> str:
+    # A ban threshold counts at least what a throttle does. Its meter is cleared by a trip, the throttle's is
+    # not: only when that has drained by the end of the ban, the next burst cannot fill it either.
+    if not _stricter(other, threshold) or min(other.ban) < other.burst * threshold.interval:
+        return ""
+    return "can never trip: {other} bans first"
+
+
+def _ban_behind_ban(threshold: Threshold, other: Threshold, later: bool) -> str:
+    if threshold.actions:
+        return ""
+    if later and _stricter(other, threshold) and other.ban[0] == FOREVER:
+        return "never makes a difference: {other} has banned for ever before"
+    if _same_meter(threshold, other):
+        strikes = range(1, max(len(threshold.ban), len(other.ban)) + 1)
+        shorter = all(threshold.duration(n) <= other.duration(n) for n in strikes)
+        if shorter and (threshold.ban != other.ban or later):
+            return "never makes a difference: {other} trips at the same hits and bans for no less"
+    return ""
+
+
+def _short_ban(thresholds: tuple[Threshold, ...], threshold: Threshold) -> Iterator[str]:
+    """A trip clears the meter: after a short ban the burst fits anew, sooner than it would have drained."""
+    last = threshold.ban[-1]
+    if last >= threshold.tolerance:
+        return
+    for other in thresholds:
+        if not other.ban and other.interval >= threshold.interval:
+            return  # This throttle holds the rate down.
+        higher = other is not threshold and other.ban and last < (threshold.burst + 1) * other.interval
+        if higher and other.ban[-1] > last:
+            return  # Attempts at that pace trip this one.
+    yield (
+        f"its longest ban, {format_duration(last)}, is shorter than the {format_duration(threshold.tolerance)} that "
+        f"its meter needs to drain: a key that always comes back gets {threshold.burst:,} per "
+        f"{format_duration(last)}; ban for {format_duration(threshold.tolerance)} or longer in the end"
+    )
+
+
+def _windows(policy: Policy) -> Iterator[str]:
+    for index, window in enumerate(policy.windows):
+        if window < SECOND:
+            yield (
+                f"policies.{policy.name}.track.{index}: {policy.track[index]} is too short to be read; "
+                "track windows of 1s or longer"
+            )
+
+
+def _costs(config: Config, policies: dict[str, Policy]) -> Iterator[str]:
+    for index, route in enumerate(config.routes):
+        policy = policies.get(route.policy)
+        for at, threshold in enumerate(policy.thresholds if policy else ()):
+            if not 0 < threshold.burst < route.cost:
+                continue
+            does = "bans" if threshold.ban else "is denied, whatever the wait"
+            yield (
+                f"routes.{index}.cost: {route.cost:,} is above the burst of {threshold.burst:,} of "
+                f"policies.{route.policy}.thresholds.{at}, so every hit {does}; lower it, or raise the burst"
+            )
+
+
+def _lists(config: Config) -> Iterator[str]:
+    everywhere = _lengths(config.routes)
+    for name, entries in (("allow", config.allow), ("deny", config.deny)):
+        yield from _narrow(name, entries, everywhere)
+    for policy in config.policies:
+        here = _lengths(tuple(route for route in config.routes if route.policy == policy.name))
+        for name, entries in (("allow", policy.allow), ("deny", policy.deny)):
+            yield from _narrow(f"policies.{policy.name}.{name}", entries, here)
+
+
+def _lengths(routes: tuple[Route, ...]) -> list[tuple[int, int]]:
+    """Return the prefix lengths by which these routes count addresses; without a route, those of `ip_key`."""
+    counting = [route for route in routes if not route.skip]
+    found = (_IP.fullmatch(side) for route in counting for side in route.key.text.split("|"))
+    lengths = {(int(match[1] or 32), int(match[2] or 64)) for match in found if match}
+    return sorted(lengths) if counting else [(32, 64)]
+
+
+def _narrow(name: str, entries: tuple[str, ...], lengths: list[tuple[int, int]]) -> Iterator[str]:
+    for index, entry in enumerate(entries):
+        for v4, v6 in lengths:
+            if narrower_than_keys(entry, v4, v6):
+                yield (
+                    f"{name}.{index}: {entry!r} is narrower than the keys of ip/{v4}/{v6} and matches none of them; "
+                    f"write {_widened(entry, v4, v6)}"
+                )
+
+
+def _widened(entry: str, v4: int, v6: int) -> str:
+    try:
+        return repr(ip_key(entry.strip().partition("/")[0], v4, v6))
+    except ValueError:
+        return "a wider network"

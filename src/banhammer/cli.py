@@ -1,0 +1,116 @@
+"""The command line: names and options only; what a command does lives with its subject."""
+
+# Without "from __future__ import annotations": typer reads the options' annotations, which name what only
+# `build_app` imports.
+
+import importlib.metadata
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from banhammer.errors import BanhammerError
+
+if TYPE_CHECKING:
+    import typer
+
+_MISSING = 'banhammer: the command line needs more packages: pip install "banhammer-limiter[cli]"'
+_NEEDED = frozenset({"typer", "rich", "pydantic", "pydantic_core", "click", "shellingham"})
+
+
+def main() -> None:
+    """Run `banhammer` with the arguments of the process, and exit: 0, 1 after a mistake, 2 after a misuse."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # A file's name may be no text.
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        app = build_app()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        print(_MISSING, file=sys.stderr)
+        return 1
+    try:
+        return _finished(app)
+    except BanhammerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"banhammer: {error}", file=sys.stderr)
+        # Output that cannot be written would be tried, and complained of, once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _finished(app: "typer.Typer") -> int:
+    try:
+        app(prog_name="banhammer")
+    except SystemExit as end:
+        sys.stdout.flush()
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def build_app() -> "typer.Typer":
+    """Return the application with every command; raises `ModuleNotFoundError` without the extra `cli`."""
+    import typer
+
+    from banhammer.check import check as check_file
+    from banhammer.config import json_schema
+    from banhammer.replay.command import register
+    from banhammer.starter import write_starter
+
+    app = typer.Typer(
+        name="banhammer",
+        help="Rate limits and bans that climb a ladder; try them on yesterday's log.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # They would show local values, and so secrets.
+    )
+    as_json = typer.Option("--json", help="Print one JSON object.")
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            print(importlib.metadata.version("banhammer-limiter"))
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        pass
+
+    @app.command()
+    def check(
+        file: Annotated[str | None, typer.Argument(help="Default: BANHAMMER_CONFIG, or banhammer.toml.")] = None,
+        json_: Annotated[bool, as_json] = False,
+    ) -> None:
+        """Say in words what a configuration does, and what in it is a mistake or cannot be meant."""
+        raise typer.Exit(check_file(file, as_json=json_))
+
+    @app.command()
+    def schema() -> None:
+        """Print the JSON Schema of the configuration, for editors."""
+        print(json.dumps(json_schema(), indent=2))
+
+    @app.command()
+    def init(
+        path: Annotated[str, typer.Argument(help="The file to write.")] = "banhammer.toml",
+        force: Annotated[bool, typer.Option("--force", help="Replace a file that stands already.")] = False,
+        json_: Annotated[bool, as_json] = False,
+    ) -> None:
+        """Write the starter rules."""
+        write_starter(path, force=force)
+        print(json.dumps({"wrote": path}) if json_ else f"wrote {path}; next: banhammer check {path}")
+
+    register(app)
+    return app

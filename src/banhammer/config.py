@@ -1,0 +1,340 @@
+"""Configuration: a TOML file or a mapping in, a checked `Config` out, or every mistake at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from banhammer.document import Document, Mistakes, read_file, read_mapping
+from banhammer.durations import format_duration, parse_duration
+from banhammer.errors import ConfigError, did_you_mean
+from banhammer.model import MAX_COST, Mode, OnError, Policy, Threshold
+from banhammer.routes import Route
+from banhammer.toml_lines import Path
+from banhammer.urls import redact, wrong_url
+
+DEFAULT_FILE: Final = "banhammer.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration without mistakes; `deadline` is in microseconds, `source` the file, if it was one."""
+
+    backend: str = field(repr=False)  # It may hold a password.
+    mode: Mode
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+    deadline: int
+    denial_cache: bool | None
+    policies: tuple[Policy, ...]
+    routes: tuple[Route, ...]
+    source: str | None
+
+
+def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> Config:
+    """Return the configuration of a file or a mapping; raise `ConfigError` with every mistake in it.
+
+    `None` means the file that `BANHAMMER_CONFIG` names, else `banhammer.toml`. `BANHAMMER_BACKEND` and
+    `BANHAMMER_MODE` override what the source says.
+    """
+    if isinstance(source, Mapping):
+        return _Reader(read_mapping(source)).config()
+    return _Reader(read_file(source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE)).config()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for editors."""
+    schema = _without_nulls(FileSettings.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "banhammer.toml"}
+
+
+def _without_nulls(schema: Any) -> Any:
+    """Return the schema without the defaults that only say that a setting may be left out."""
+    if isinstance(schema, list):
+        return [_without_nulls(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _without_nulls(part) for name, part in schema.items() if (name, part) != ("default", None)}
+
+
+# Below: what a file may hold. The bounds of values are checked by the classes of the model; pydantic checks
+# names and shapes. Each description also ends the mistake "...; write DESCRIPTION".
+
+_SPAN: Final = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {
+            "type": "string",
+            "pattern": r"^\s*([0-9.]+|([0-9]+(\.[0-9]+)?([wdhmsWDHMS]|[mMuU][sS]))+|[Ff]orever)\s*$",
+        },
+    ]
+}
+_GLOBS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+_CODE: Final = {
+    "anyOf": [
+        {"type": "integer", "minimum": 100, "maximum": 599},
+        {"type": "string", "pattern": "^[1-5]([0-9][0-9]|[xX][xX])$"},
+    ]
+}
+_Span = Annotated[Any, WithJsonSchema(_SPAN)]
+_Rungs = Annotated[Any, WithJsonSchema({"anyOf": [*_SPAN["anyOf"], {"type": "array", "items": _SPAN, "minItems": 1}]})]
+_Globs = Annotated[Any, WithJsonSchema(_GLOBS)]
+_Codes = Annotated[Any, WithJsonSchema({"anyOf": [*_CODE["anyOf"], {"type": "array", "items": _CODE, "minItems": 1}]})]
+
+
+def _whole(least: int, most: int | None = None) -> Any:
+    bounds = {"minimum": least} if most is None else {"minimum": least, "maximum": most}
+    return WithJsonSchema({"type": "integer", **bounds})
+
+
+_UNSET: Any = None
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    def given(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class ThresholdSettings(_Settings):
+    """How much is let through, and what follows when a key goes over it."""
+
+    model_config = ConfigDict(title="threshold", json_schema_extra={"required": ["limit", "period"]})
+
+    limit: Annotated[Any, _whole(1)] = Field(None, description="how many units a period lets through")
+    period: _Span = Field(None, description="a duration, like '10s' or '1h30m'")
+    burst: Annotated[Any, _whole(0)] = Field(None, description="how many units fit at once; the limit by default")
+    ban: _Rungs = Field(None, description="a duration, or a ladder like ['1h', '6h', '1d', 'forever']")
+    actions: list[str] = Field([], description="a list of names, like ['block_local']")
+
+
+class PolicySettings(_Settings):
+    """Thresholds that are decided together, mildest consequence first."""
+
+    model_config = ConfigDict(title="policy", json_schema_extra={"required": ["thresholds"]})
+
+    thresholds: list[ThresholdSettings] = Field(
+        [],
+        description="a list of tables, like [{ limit = 10, period = '1h' }]",
+        json_schema_extra={"minItems": 1},
+    )
+    track: list[_Span] = Field([], description="a list of durations, like ['1m', '10m']")
+    forgive_after: _Span = Field("1d", description="how long a strike is remembered after its ban, like '30d'")
+    mode: Mode = Field(_UNSET, description="'enforce' or 'shadow'")
+    on_error: OnError = Field("local", description="'local', 'open' or 'closed'")
+    allow: list[str] = Field([], description="a list of keys and networks, like ['10.0.0.0/8']")
+    deny: list[str] = Field([], description="a list of keys and networks, like ['203.0.113.7']")
+
+
+class RouteSettings(_Settings):
+    """Requests that are hits on a policy, or with skip on none."""
+
+    model_config = ConfigDict(title="route")
+
+    path: _Globs = Field("*", description="a glob or a list of globs, like '/login*'")
+    excluded: _Globs = Field(None, alias="except", description="a glob or a list of globs, like '/static/*'")
+    methods: _Globs = Field(None, description="a list of methods, like ['POST']")
+    status: _Codes = Field(None, description="a list of codes and classes, like [401, '4xx']")
+    policy: str = Field("", description="the name of a policy, in quotes")
+    key: str = Field("ip", description="a selector, like 'ip', 'ip/24/48', 'user' or 'header:NAME'")
+    cost: Annotated[Any, _whole(1, MAX_COST)] = Field(1, description="how many units a hit takes")
+    skip: bool = Field(False, description="true or false")
+
+
+class FileSettings(_Settings):
+    """The whole file."""
+
+    backend: str = Field("memory://", description="the URL of a store, like 'memory://'")
+    mode: Mode = Field("enforce", description="'enforce' or 'shadow'")
+    allow: list[str] = Field([], description="a list of keys and networks, like ['10.0.0.0/8']")
+    deny: list[str] = Field([], description="a list of keys and networks, like ['203.0.113.7']")
+    deadline: _Span = Field("50ms", description="the longest wait for the store, like '50ms'")
+    denial_cache: bool = Field(_UNSET, description="true or false")
+    policies: dict[str, PolicySettings] = Field({}, description="tables, like [policies.login]")
+    routes: list[RouteSettings] = Field([], description="tables, like [[routes]]")
+
+
+class _Reader:
+    """Turns one document into a `Config`, and gathers its mistakes."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.mistakes = Mistakes(document)
+
+    def config(self) -> Config:
+        file = self.settings()
+        policies = [self.policy(name, settings) for name, settings in file.policies.items()]
+        routes = [self.route(index, settings, file.policies) for index, settings in enumerate(file.routes)]
+        backend = self.backend(file)
+        mode = self.mode(file)
+        deadline = self.deadline(file)
+        if self.mistakes:
+            raise self.mistakes.error()
+        return Config(
+            backend=backend,
+            mode=mode,
+            allow=tuple(file.allow),
+            deny=tuple(file.deny),
+            deadline=deadline,
+            denial_cache=file.denial_cache,
+            policies=tuple(policy for policy in policies if policy),
+            routes=tuple(route for route in routes if route),
+            source=self.document.source,
+        )
+
+    def settings(self) -> FileSettings:
+        """Return the settings; those of unknown names or wrong shapes are mistakes, and left out."""
+        try:
+            return FileSettings.model_validate(self.document.data)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False)
+        for problem in problems:
+            path = tuple(part for part in problem["loc"] if part != "[key]")
+            self.mistakes.add(path, _explain(path, problem["type"], problem["input"]))
+        for problem in problems:
+            self.mistakes.left_out.add(_leave_out(self.document.data, problem["loc"]))
+        try:
+            return FileSettings.model_validate(self.document.data)
+        except ValidationError:
+            raise self.mistakes.error() from None  # Its text holds values, and so secrets.
+
+    def policy(self, name: str, settings: PolicySettings) -> Policy | None:
+        path: Path = ("policies", name)
+        found = [
+            self.threshold((*path, "thresholds", index), threshold)
+            for index, threshold in enumerate(settings.thresholds)
+        ]
+        self.order((*path, "thresholds"), found)
+        # A stand-in for each threshold that is a mistake, so that the rest of the policy is checked too.
+        levels = [threshold or Threshold(1, "1d") for threshold in found]
+        try:
+            return Policy(name, **{**settings.given(), "thresholds": levels})
+        except ConfigError as error:
+            self.mistakes.add_all(path, (mistake.removeprefix(f"policies.{name}.") for mistake in error.mistakes))
+        return None
+
+    def threshold(self, path: Path, settings: ThresholdSettings) -> Threshold | None:
+        given = {"limit": None, "period": None, **settings.given()}
+        missing = {"limit": "write an integer of at least 1", "period": "write a duration, like '1h'"}
+        try:
+            return Threshold(**given)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                name = mistake.partition(":")[0]
+                lacks = name in missing and given[name] is None
+                self.mistakes.add_all(path, [f"{name}: missing; {missing[name]}" if lacks else mistake])
+        return None
+
+    def order(self, path: Path, thresholds: list[Threshold | None]) -> None:
+        """Check that ban thresholds stand in the order of their consequences."""
+        bans = [(index, threshold) for index, threshold in enumerate(thresholds) if threshold and threshold.ban]
+        for (before, lower), (index, higher) in pairwise(bans):
+            than = f"less than that of thresholds.{before}, so it could never trip; put the milder one first"
+            if higher.limit * lower.period < lower.limit * higher.period:
+                rate = f"{higher.limit} per {format_duration(higher.period)}"
+                self.mistakes.add((*path, index, "limit"), f"{rate}; the rate is {than}")
+            if higher.burst < lower.burst:
+                self.mistakes.add((*path, index, "burst"), f"{higher.burst}; it is {than}")
+            if higher.ban[0] < lower.ban[0]:
+                rung = f"{format_duration(higher.ban[0])}; it is shorter than that of thresholds.{before}"
+                self.mistakes.add((*path, index, "ban"), f"{rung}; put the milder consequence first")
+
+    def route(self, index: int, settings: RouteSettings, policies: Mapping[str, object]) -> Route | None:
+        path: Path = ("routes", index)
+        name = settings.policy
+        if name and name not in policies:
+            hint = did_you_mean(name, policies) or f"; known: {', '.join(sorted(policies)) or 'none'}"
+            self.mistakes.add((*path, "policy"), f"unknown policy {name!r}{hint}")
+        try:
+            return Route(**settings.given())
+        except ConfigError as error:
+            unclear = (*path, "skip") in self.mistakes.left_out
+            self.mistakes.add_all(
+                path, (text for text in error.mistakes if not (unclear and text.startswith("policy:")))
+            )
+        return None
+
+    def backend(self, file: FileSettings) -> str:
+        wrong = wrong_url(file.backend)
+        if wrong:
+            self.mistakes.add(("backend",), wrong)
+        chosen = os.environ.get("BANHAMMER_BACKEND")
+        if not chosen:
+            return file.backend
+        wrong = wrong_url(chosen)
+        if wrong:
+            self.mistakes.outside.append(f"BANHAMMER_BACKEND: {wrong}")
+        return chosen
+
+    def mode(self, file: FileSettings) -> Mode:
+        chosen = os.environ.get("BANHAMMER_MODE")
+        if not chosen:
+            return file.mode
+        if chosen not in ("enforce", "shadow"):
+            hint = did_you_mean(chosen, ("enforce", "shadow"))
+            self.mistakes.outside.append(f"BANHAMMER_MODE: {chosen!r}; write 'enforce' or 'shadow'{hint}")
+        return cast(Literal["enforce", "shadow"], chosen)
+
+    def deadline(self, file: FileSettings) -> int:
+        try:
+            return parse_duration(file.deadline)
+        except ConfigError as error:
+            self.mistakes.add(("deadline",), str(error))
+        return 0
+
+
+def _model(path: Path) -> type[_Settings]:
+    """Return the settings that the last name of a path is one of."""
+    if path[0] == "routes" and len(path) > 2:
+        return RouteSettings
+    if path[0] != "policies" or len(path) < 3:
+        return FileSettings
+    return ThresholdSettings if path[2] == "thresholds" and len(path) > 4 else PolicySettings
+
+
+def _explain(path: Path, problem: str, value: object) -> str:
+    fields = {info.alias or name: info for name, info in _model(path).model_fields.items()}
+    if problem == "extra_forbidden":
+        return f"unknown setting{did_you_mean(str(path[-1]), fields) or '; known: ' + ', '.join(fields)}"
+    if problem == "model_type":
+        return f"{_shown(value)}; write a table of settings"
+    name = next((part for part in reversed(path) if part in fields), None)
+    if name is None:
+        return f"{_shown(value)} is no name; write a text"
+    remedy = str(fields[str(name)].description)
+    choices = re.findall(r"'(\w+)'", remedy) if problem == "literal_error" else ()
+    return f"{_shown(value)}; write {remedy}{did_you_mean(str(value), choices)}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    text = redact(text) if "://" in text or "@" in text else text
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _leave_out(data: Any, path: Path) -> Path:
+    """Take the setting around a mistake out of the data, or empty the table; return its path."""
+    *around, last = path
+    for length, part in enumerate(around):
+        inner = data[cast(int, part)] if isinstance(data, list) else data.get(part)
+        if not isinstance(inner, (dict, list)) or (isinstance(inner, list) and not _tables(path[: length + 1])):
+            data.pop(part, None)
+            return path[: length + 1]
+        data = inner
+    if isinstance(data, list) or path[:-1] == ("policies",):
+        data[last] = {}
+    else:
+        data.pop(last, None)
+    return path
+
+
+def _tables(path: Path) -> bool:
+    """Tell whether this setting is a list of tables, which are checked one by one."""
+    return path == ("routes",) or (path[0] == "policies" and path[2:] == ("thresholds",))
