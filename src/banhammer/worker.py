@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from queue import Full, Queue
 from typing import Any, Final
 
 from banhammer.actions import Action
+from banhammer.forks import renew_after_fork
 from banhammer.model import Escalation
 
 log = logging.getLogger("banhammer")
@@ -39,10 +38,8 @@ class Worker:
         self.failures = 0
         self.dropped = 0
         self.shadowed = 0
-        self._begin()
-        alive = weakref.ref(self)
-        # What a parent queued is the parent's to run; its thread does not exist in the child.
-        os.register_at_fork(after_in_child=lambda: (worker := alive()) and worker._begin())
+        self.renew()
+        renew_after_fork(self)
 
     def submit(self, escalation: Escalation, names: tuple[str, ...]) -> None:
         """Queue the actions `names` for `escalation`; never waits."""
@@ -81,7 +78,8 @@ class Worker:
             return False
         return True
 
-    def _begin(self) -> None:
+    def renew(self) -> None:
+        """Begin anew: what a parent queued is the parent's to run, and its thread does not exist here."""
         self._jobs = Queue(QUEUE_SIZE)
         self._thread = None
         self._starting = threading.Lock()

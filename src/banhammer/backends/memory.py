@@ -6,8 +6,6 @@ where the old one still stands. See `shortcut` for what makes that hold, and for
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
 from typing import Final
@@ -20,6 +18,7 @@ from banhammer.backends.shortcut import Clock, Shortcut, Table, pack, unpack, wa
 from banhammer.core import FRESH, Reply
 from banhammer.decision import Calm, Decision, to_seconds
 from banhammer.errors import ConfigError
+from banhammer.forks import renew_after_fork
 from banhammer.model import Ban, Hit, Policy, Record
 
 DEFAULT_MAX_KEYS: Final = 100_000
@@ -53,8 +52,12 @@ class MemoryBackend:
         self._policies: dict[str, Policy] = {}
         self._details: dict[tuple[str, str], _Detail] = {}
         self._leaving = Leaving(max_keys, self._peruse, self._remove)
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a free lock: in a forked child, the thread that held the old one does not exist."""
         self._lock = RLock()  # Re-entrant: a signal handler or finalizer may hit while the lock is held.
-        _renew_after_fork(self)
 
     @classmethod
     def from_url(cls, url: str) -> Backend:
@@ -278,15 +281,3 @@ def _whole(text: str) -> int:
     if not text.isdecimal() or not text.isascii():
         raise ValueError("write a whole number")
     return int(text)
-
-
-def _renew_after_fork(backend: MemoryBackend) -> None:
-    """Give the child of a fork a free lock: a thread that held it in the parent does not exist there."""
-    alive = weakref.ref(backend)
-
-    def renew() -> None:
-        found = alive()
-        if found is not None:
-            found._lock = RLock()
-
-    os.register_at_fork(after_in_child=renew)
