@@ -77,30 +77,35 @@ class Leaving:
                 self._settle(heap, now)
                 if self.size < size:
                     return
-        for kind, heap in enumerate(self._heaps):
-            while heap:
-                due, name, key = heap[0]
-                if self._find(name, key, now) == (kind, due):
-                    heappop(heap)
-                    self._leave(name, key)
-                    self.evicted_bans += kind == BANS
-                    return
-                self._settle(heap, now)
-                if self.size < size:
-                    return
+        kind = LEFTOVERS
+        while kind <= BANS:
+            heap = self._heaps[kind]
+            if not heap:
+                kind += 1
+                continue
+            due, name, key = heap[0]
+            if self._find(name, key, now) == (kind, due):
+                heappop(heap)
+                self._leave(name, key)
+                self.evicted_bans += kind == BANS
+                return
+            kind = min(kind, self._settle(heap, now))  # A meter that a trip cleared belongs further down.
+            if self.size < size:
+                return
 
-    def _settle(self, heap: list[_Entry], now: int) -> None:
-        """Put the top entry where it belongs at `now`; a record that has lapsed leaves."""
+    def _settle(self, heap: list[_Entry], now: int) -> int:
+        """Put the top entry where it belongs at `now` and return its kind; a record that has lapsed leaves."""
         _, name, key = heappop(heap)
         found = self._find(name, key, now)
         if found is None:
             self._orphans -= 1
-            return
+            return BANS
         kind, due = found
         if due <= now:
             self._leave(name, key)
         else:
             heappush(self._heaps[kind], (due, name, key))
+        return kind
 
     def _find(self, name: str, key: str, now: int) -> tuple[int, int] | None:
         found = self._peruse(name, key)
@@ -121,8 +126,9 @@ class Leaving:
         soonest: dict[tuple[str, str], tuple[int, int]] = {}
         for kind, heap in enumerate(self._heaps):
             for due, name, key in heap:
-                if (due, kind) < soonest.get((name, key), (due + 1, kind)):
-                    soonest[name, key] = (due, kind)
+                # The least of both: an entry may come to the top too early, never too late.
+                known_due, known_kind = soonest.get((name, key), (due, kind))
+                soonest[name, key] = (min(due, known_due), min(kind, known_kind))
             heap.clear()
         for (name, key), (due, kind) in soonest.items():
             if self._peruse(name, key) is not None:
