@@ -1,0 +1,1 @@
+"""How fast banhammer is beside its peers: `python -m benchmarks memory`."""
