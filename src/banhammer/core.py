@@ -50,7 +50,7 @@ def load(policy: Policy, record: Record, now: int) -> Record:
     tats = record.tats
     if len(tats) != len(thresholds):
         tats = (tats + (0,) * len(thresholds))[: len(thresholds)]
-    for threshold, tat in zip(thresholds, tats, strict=True):
+    for threshold, tat in zip(thresholds, tats):  # noqa: B905  # As many as there are thresholds.
         if tat - now > threshold.tolerance:
             tats = tuple(_clamp(level, value, now) for level, value in zip(thresholds, tats, strict=True))
             break
@@ -75,7 +75,7 @@ def evaluate(policy: Policy, stored: Record, cost: int, now: int, *, guard: bool
     in_force = now < state.banned_until
     after: list[int] = []  # Each meter's TAT with the cost on it; -1: it does not fit.
     fits = admits = not in_force
-    for threshold, tat in zip(policy.thresholds, state.tats, strict=True):
+    for threshold, tat in zip(policy.thresholds, state.tats):  # noqa: B905  # As loaded: one for each.
         if cost > threshold.burst:  # Compared, never multiplied: the product could pass 2^53 in the script.
             new = -1
         else:
@@ -152,7 +152,10 @@ def stands(policy: Policy, record: Record, now: int) -> Verdict | None:
     for threshold, tat in zip(thresholds, tats, strict=True):
         if tat - now > threshold.tolerance:
             return None
-        if tat > now and tat + threshold.interval - now > threshold.tolerance:
+        if tat <= now:
+            if over & 1:  # Its flag has lapsed, which evaluate writes down.
+                return None
+        elif tat + threshold.interval - now > threshold.tolerance:
             denied = True
             unmarked = unmarked or not over & 1
         over >>= 1
@@ -214,18 +217,25 @@ def lapses_at(policy: Policy, record: Record) -> int:
 
 def count(windows: tuple[int, ...], rings: tuple[Ring, ...], now: int) -> tuple[Ring, ...]:
     """Return the rings of `windows` with one more hit at `now`; a ring of another length is dropped."""
-    if tuple([ring[0] for ring in rings]) != windows:
-        known = {ring[0]: ring for ring in rings}
-        rings = tuple([known.get(window, (window, -RING, _NONE)) for window in windows])
+    if len(rings) != len(windows):
+        rings = _aligned(windows, rings)
     counted = []
-    for window, ring in zip(windows, rings, strict=True):
+    for window, ring in zip(windows, rings):  # noqa: B905  # As many rings as windows.
+        if ring[0] != window:
+            return count(windows, _aligned(windows, rings), now)
         slot = now // (window // RING)
-        if ring[1] == slot:
-            at, counts = slot % RING, ring[2]
-            counted.append((window, slot, (*counts[:at], counts[at] + 1, *counts[at + 1 :])))
-        else:
+        if ring[1] != slot:
             counted.append(_turned(ring, slot))
+            continue
+        counts = list(ring[2])
+        counts[slot % RING] += 1
+        counted.append((window, slot, tuple(counts)))
     return tuple(counted)
+
+
+def _aligned(windows: tuple[int, ...], rings: tuple[Ring, ...]) -> tuple[Ring, ...]:
+    known = {ring[0]: ring for ring in rings}
+    return tuple([known.get(window, (window, -RING, _NONE)) for window in windows])
 
 
 def _turned(ring: Ring, slot: int) -> Ring:

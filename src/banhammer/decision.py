@@ -35,7 +35,7 @@ class Context:
 
 
 PLAIN: Final = Context()
-_SHADOW: Final = Context(shadow=True)
+SHADOW: Final = Context(shadow=True)
 
 Calm = int | tuple[int, ...]
 """A record of nothing but TATs, as the memory store keeps it: bare for one threshold, a tuple for several."""
@@ -235,11 +235,11 @@ def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool, degraded: bo
     if reply.tripped or degraded:
         decision._context = Context(shadow=shadow, degraded=degraded, tripped=reply.tripped)
     else:
-        decision._context = _SHADOW if shadow else PLAIN
+        decision._context = SHADOW if shadow else PLAIN
     return decision
 
 
-def admitted(policy: Policy, key: str, now: int, record: Record | Calm) -> Decision:
+def admitted(policy: Policy, key: str, now: int, record: Record | Calm, context: Context = PLAIN) -> Decision:
     """Return the decision for one unit that fitted every threshold, with `record` after it."""
     decision = Decision()
     decision.allowed = True
@@ -249,16 +249,16 @@ def admitted(policy: Policy, key: str, now: int, record: Record | Calm) -> Decis
     decision._cost = 1
     decision._now = now
     decision._record = record
-    decision._context = PLAIN
+    decision._context = context
     return decision
 
 
 def denied(policy: Policy, key: str, now: int, record: Record, verdict: Verdict) -> Decision:
     """Return the decision for one unit that was denied and changed nothing."""
-    decision = admitted(policy, key, now, 0)
-    decision.allowed = False
+    shadow = policy.mode == "shadow"
+    decision = admitted(policy, key, now, record, SHADOW if shadow else PLAIN)
+    decision.allowed = shadow
     decision.verdict = verdict
-    decision._record = record
     return decision
 
 

@@ -54,8 +54,10 @@ class _Shell:
         self._hits: dict[str, Shortcut] = {}
         self._guards: dict[str, Shortcut] = {}
         if self._memory is not None:
-            for name, policy in self._rules.plain().items():
-                self._hits[name], self._guards[name] = self._memory.shortcuts(policy, clock)
+            for name, policy in self._rules.policies.items():
+                hits, guards = self._memory.shortcuts(policy, clock)
+                self._hits[name] = self._rules.unlisted(policy, hits)
+                self._guards[name] = self._rules.unlisted(policy, guards)
 
     @classmethod
     def from_config(cls, source: Source | None = None, **overrides: Any) -> Self:
@@ -91,18 +93,18 @@ class _Shell:
 
     def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
         """Decide a batch in memory without a second look at each hit, or return `None`."""
-        memory = self._memory
-        if memory is None or not hits or hits[0].policy not in self._hits:
+        memory, rules = self._memory, self._rules
+        policy = rules.policies.get(hits[0].policy) if hits else None
+        if memory is None or policy is None or not rules.plain(policy):
             return None
-        policy = self._rules.policies[hits[0].policy]
         found = memory.hit_batch(hits, policy, self._clock)
         if found is None:
             return None
         answers, now = found
         left = [index for index, answer in enumerate(answers) if answer is None]
         if left:
-            batch = Batch(self._rules, [hits[index] for index in left], stop=False)
-            replies = memory.evaluate(batch.asked, self._rules.policies, now=self._now())
+            batch = Batch(rules, [hits[index] for index in left], stop=False)
+            replies = memory.evaluate(batch.asked, rules.policies, now=now if self._clock else None)
             for index, decision in zip(left, batch.settled(replies), strict=True):
                 answers[index] = decision
         return Decisions(hits, answers, policy, now)

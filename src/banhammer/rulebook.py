@@ -10,6 +10,7 @@ from typing import Literal
 from banhammer import core
 from banhammer.actions import Action, resolve
 from banhammer.backends import Reading
+from banhammer.backends.shortcut import Shortcut
 from banhammer.core import Reply
 from banhammer.decision import Calm, Decision, decide, listed, rates, rooms, seconds_until, to_seconds
 from banhammer.durations import Duration, parse_duration
@@ -46,13 +47,15 @@ class Rulebook:
                 self._lists[policy.name] = (keep, drop)
         self.worker = Worker(resolve(self.policies, actions))
 
-    def plain(self) -> dict[str, Policy]:
-        """Return the policies whose admissions need no second look: enforced, without lists."""
-        return {
-            name: policy
-            for name, policy in self.policies.items()
-            if name not in self._lists and policy.mode != "shadow"
-        }
+    def unlisted(self, policy: Policy, shortcut: Shortcut) -> Shortcut:
+        """Return `shortcut` for the keys that are on no list of `policy`."""
+        if policy.name not in self._lists:
+            return shortcut
+        return lambda key: None if self.listed(policy, key) else shortcut(key)
+
+    def plain(self, policy: Policy) -> bool:
+        """Return whether an admission needs no second look: enforced, and no lists."""
+        return policy.mode != "shadow" and policy.name not in self._lists
 
     def policy(self, name: str) -> Policy:
         """Return the named policy. Raises `UnknownPolicyError`."""
@@ -83,6 +86,7 @@ class Rulebook:
         key, cost = hit.key, hit.cost
         if policy is None or not key or key.__class__ is not str:
             policy = self.subject(key, hit.policy)
+            hit.key = str.__str__(key)  # A subclass could bring its own ways of hashing and comparing.
         if cost.__class__ is not int or not 0 < cost <= MAX_COST:
             raise ValueError(f"cost: {cost!r}; it must be an integer from 1 to {MAX_COST:,}")
         return policy

@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from banhammer import core
-from banhammer.durations import MINUTE
+from banhammer.durations import FOREVER, MINUTE
 from banhammer.model import Policy, Record
 
 _Entry = tuple[int, str, str]
@@ -45,11 +45,24 @@ class Leaving:
         self._remove = remove
         self._heaps: tuple[list[_Entry], list[_Entry], list[_Entry]] = ([], [], [])
         self._orphans = 0
+        self._next_sweep = FOREVER
+
+    def has_room(self, now: int, *, real_time: bool) -> bool:
+        """Return whether a record may come without one having to leave, or being due to."""
+        return self.size < self.max_keys and (now < self._next_sweep or not real_time)
+
+    def indebted(self, name: str, key: str, drained: int) -> None:
+        """Take note of a new record of nothing but debt."""
+        heappush(self._heaps[DEBTS], (drained, name, key))
+        if drained + MINUTE < self._next_sweep:
+            self._next_sweep = drained + MINUTE
+        self.size += 1
 
     def added(self, policy: Policy, key: str, record: Record, now: int, *, again: bool = False) -> None:
         """Take note of a new record, as loaded at `now`, or of one whose due time came nearer (`again`)."""
         kind, due = _place(policy, record, now)
         heappush(self._heaps[kind], (due, policy.name, key))
+        self._next_sweep = min(self._next_sweep, due + MINUTE)
         if again:
             self._orphaned()
         else:
@@ -64,11 +77,12 @@ class Leaving:
         """Let one record leave if the store is full; with a real clock, also a few that have lapsed for long."""
         if self.size >= self.max_keys:
             self._evict(now)
-        elif real_time:
+        elif real_time and now >= self._next_sweep:
             for heap in self._heaps:
                 for _ in range(SWEEP):
                     if heap and heap[0][0] + MINUTE <= now:
                         self._settle(heap, now)
+            self._next_sweep = min((heap[0][0] + MINUTE for heap in self._heaps if heap), default=FOREVER)
 
     def _evict(self, now: int) -> None:
         size = self.size

@@ -57,7 +57,7 @@ class MemoryBackend:
 
     def renew(self) -> None:
         """Take a free lock: in a forked child, the thread that held the old one does not exist."""
-        self._lock = RLock()  # Re-entrant: a signal handler or finalizer may hit while the lock is held.
+        self.lock = RLock()  # Re-entrant: a signal handler or finalizer may hit while the lock is held.
 
     @classmethod
     def from_url(cls, url: str) -> Backend:
@@ -114,7 +114,7 @@ class MemoryBackend:
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
         at = wall_clock() if now is None else now
-        with self._lock:
+        with self.lock:
             before = self._stored(key, policy)
             record = self._change(key, policy, at, lambda stored: core.ban(policy, stored, index, duration, at))
             self._note(key, policy, before, at, "manual", reason, uuid4().hex)
@@ -123,7 +123,7 @@ class MemoryBackend:
     def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
         """End the ban in force; see `Backend.lift`."""
         at = wall_clock() if now is None else now
-        with self._lock:
+        with self.lock:
             before = core.load(policy, self._stored(key, policy), at)
             if at >= before.banned_until:
                 return None
@@ -134,7 +134,7 @@ class MemoryBackend:
     def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
         """Drop the record or its meters; see `Backend.forget`."""
         at = wall_clock() if now is None else now
-        with self._lock:
+        with self.lock:
             if key not in self._table(policy):
                 return
             if strikes:
@@ -172,13 +172,24 @@ class MemoryBackend:
     def shortcuts(self, policy: Policy, clock: Clock | None) -> tuple[Shortcut, Shortcut]:
         """Return the short cuts for a hit and for a guard of one unit under `policy`."""
         table = self._table(policy)
-        return shortcut.hits(policy, clock, table, self._lock), shortcut.guards(policy, clock, table)
+        return shortcut.hits(policy, clock, table, self), shortcut.guards(policy, clock, table)
 
     def hit_batch(
         self, hits: Sequence[Hit], policy: Policy, clock: Clock | None
     ) -> tuple[list[Decision | Calm | None], int] | None:
         """Return the short cut's answers to a batch; see `shortcut.hit_batch`."""
         return shortcut.hit_batch(hits, policy, clock, self._table(policy))
+
+    def insert(self, policy: Policy, key: str, calm: Calm, now: int, real_time: bool) -> bool:
+        """Store a new key's calm record where there is room for it at once; return whether it did."""
+        table = self._tables[policy.name]
+        with self.lock:
+            if not key or key in table or not self._leaving.has_room(now, real_time=real_time):
+                return False
+            table[key] = calm
+            self._policies[policy.name] = policy
+            self._leaving.indebted(policy.name, key, calm if isinstance(calm, int) else max(calm))
+            return True
 
     def _decide(self, hit: Hit, policy: Policy, now: int, *, peek: bool, real_time: bool) -> Reply:
         table = self._table(policy)
@@ -192,7 +203,7 @@ class MemoryBackend:
             packed = pack(reply.record)
             if stored is None and _blank(packed):
                 return reply
-            with self._lock:
+            with self.lock:
                 if stored is None:
                     if key in table:
                         continue
@@ -249,7 +260,7 @@ class MemoryBackend:
 
     def _reading(self, key: str, policy: Policy, stored: Record, now: int) -> Reading:
         record = core.load(policy, stored, now)
-        with self._lock:
+        with self.lock:
             known = now < record.banned_until and (policy.name, key) in self._details
             ban = self._ban_of(key, policy, record) if known else None
         return Reading(key, policy.name, now, record, ban)

@@ -3,21 +3,23 @@
 A short cut answers what needs no second look (a known key whose unit simply fits, or is denied and changes
 nothing) exactly as `core.evaluate` would, and returns `None` for everything else, having changed nothing.
 
-A new TAT is put where the old one still stands. Between comparing and storing nothing is called and nothing
-loops, so under the GIL no other thread can come in between; a build without a GIL takes the store's lock.
+Between loading a record (or comparing it again) and storing the new one nothing is called and nothing loops, so
+under the GIL no other thread can come in between; a build without a GIL takes the store's lock. Only exact
+strings are looked up: another class could run code of its own in the middle.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from threading import RLock
 from time import monotonic_ns, time_ns
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from banhammer import core
-from banhammer.decision import PLAIN, Calm, Decision, admitted, denied
-from banhammer.model import Hit, Policy, Record
+from banhammer.decision import PLAIN, SHADOW, Calm, Decision, admitted, denied
+from banhammer.durations import FOREVER
+from banhammer.model import Hit, Policy, Record, Verdict
 
 ONE: Final = 1
 
@@ -29,6 +31,16 @@ Shortcut = Callable[[str], Decision | None]
 HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _ANCHOR: Final = time_ns() // 1000 - monotonic_ns() // 1000
 """What turns the monotonic clock into Unix microseconds: wall time, immune to its later steps."""
+
+
+class Store(Protocol):
+    """What a short cut needs of the memory store beside the table."""
+
+    lock: RLock
+
+    def insert(self, policy: Policy, key: str, calm: Calm, now: int, real_time: bool) -> bool:
+        """Store a new key's calm record; return whether it did."""
+        ...
 
 
 def wall_clock() -> int:
@@ -50,13 +62,13 @@ def unpack(stored: Calm | Record) -> Record:
     return Record((stored,) if isinstance(stored, int) else stored)
 
 
-def hits(policy: Policy, clock: Clock | None, table: Table, lock: AbstractContextManager[Any]) -> Shortcut:
+def hits(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
     """Return the short cut for a hit of one unit."""
     if policy.windows or not all(threshold.burst for threshold in policy.thresholds):
         return _decline
-    build = _hits_one if len(policy.thresholds) == 1 else _hits_all
-    hit = build(policy, clock, table)
-    return hit if HAS_GIL else _locked(hit, lock)
+    build = {1: _hits_one, 3: _hits_three}.get(len(policy.thresholds), _hits_all)
+    hit = build(policy, clock, table, store)
+    return hit if HAS_GIL else _locked(hit, store)
 
 
 def guards(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
@@ -64,22 +76,29 @@ def guards(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
     get = table.get
     count = len(policy.thresholds)
     blank = 0 if count == 1 else (0,) * count
+    context = SHADOW if policy.mode == "shadow" else PLAIN
     throttles = [(index, level) for index, level in enumerate(policy.thresholds) if not level.ban]
+    only = policy.thresholds[0]
+    room = only.tolerance - (0 if only.ban else only.interval)
 
     def guard(key: str) -> Decision | None:
-        stored = get(key)
+        if key.__class__ is not str:
+            return None
         now = wall_clock() if clock is None else clock()
+        stored = get(key)
         if stored is None:
-            fresh = key.__class__ is str and key and all(level.burst for _, level in throttles)
-            return admitted(policy, key, now, blank) if fresh else None
+            fresh = key and all(level.burst for _, level in throttles)
+            return admitted(policy, key, now, blank, context) if fresh else None
+        if stored.__class__ is int and count == 1:
+            return admitted(policy, key, now, stored, context) if stored - now <= room else None
         record = core.load(policy, unpack(stored), now)
         if now < record.banned_until:
-            return _standing(policy, key, stored, now)
+            return None
         tats = record.tats
         for index, level in throttles:
             if tats[index] > now and tats[index] + level.interval - now > level.tolerance:
                 return None
-        return admitted(policy, key, now, record)
+        return admitted(policy, key, now, record, context)
 
     return guard
 
@@ -89,56 +108,115 @@ def hit_batch(
 ) -> tuple[list[Decision | Calm | None], int] | None:
     """Return what each hit left of its key's calm record, `None` for those still to be decided, and `now`.
 
-    For single units by known keys under one policy with one threshold; `None` for any other batch.
+    For single units by known keys under one policy with one threshold; `None` for any other batch, which the
+    first pass finds before anything is charged.
     """
     threshold = policy.thresholds[0]
     if policy.windows or len(policy.thresholds) > 1 or not threshold.burst or not HAS_GIL:
         return None
     name = policy.name
-    get = table.get
-    stored = [get(hit.key) for hit in batch if hit.policy == name and hit.cost is ONE and not hit.guard]
-    if len(stored) < len(batch) or None in stored:
+    keys = [hit.key for hit in batch if hit.key in table and hit.cost is ONE and hit.policy == name and not hit.guard]
+    if len(keys) < len(batch):
         return None
     now = wall_clock() if clock is None else clock()
     interval = threshold.interval
     fresh = now + interval
-    ceiling = now + threshold.tolerance
+    latest = now + threshold.tolerance - interval
     after: list[Decision | Calm | None] = []
     append = after.append
-    for hit, tat in zip(batch, stored, strict=True):
-        if tat.__class__ is int:
-            new = tat + interval if tat > now else fresh
-            if new <= ceiling:
-                key = hit.key
-                if key in table and table[key] is tat:
-                    table[key] = new
-                    append(new)
-                    continue
-        append(None)
+    for key in keys:
+        try:
+            tat = table[key]
+            if tat <= now:
+                table[key] = new = fresh
+            elif tat <= latest:
+                table[key] = new = tat + interval
+            else:
+                new = None
+        except (KeyError, TypeError):  # It left meanwhile, or it is more than calm.
+            new = None
+        append(new)
     return after, now
 
 
-def _hits_one(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
+def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
     """One threshold: a calm record is a bare TAT."""
-    interval, tolerance = policy.thresholds[0].interval, policy.thresholds[0].tolerance
-    get = table.get
+    only = policy.thresholds[0]
+    interval, tolerance, bans = only.interval, only.tolerance, bool(only.ban)
+    shadow = policy.mode == "shadow"
+    context = SHADOW if shadow else PLAIN
+    real_time = clock is None
     anchor = _ANCHOR
 
     def hit(key: str) -> Decision | None:
-        tat = get(key)
-        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
-        if tat.__class__ is not int:
-            return _standing(policy, key, tat, now)
-        if tat > now:
-            new = tat + interval
-            if new - now > tolerance:
-                return None
-        else:
-            new = now + interval
-        if table[key] is not tat:
+        if key.__class__ is not str:
             return None
-        table[key] = new
+        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+        if key not in table:
+            new = now + interval
+            return admitted(policy, key, now, new, context) if store.insert(policy, key, new, now, real_time) else None
+        record = table[key]
+        if record.__class__ is int:
+            if record > now:
+                new = record + interval
+                if new - now > tolerance:
+                    return None
+            else:
+                new = now + interval
+            table[key] = new
+            allowed = True
+            verdict: Verdict = "allowed"
+        else:
+            new = record
+            tat = record.tats[0] if len(record.tats) == 1 else FOREVER
+            if tat - now > tolerance:
+                return None
+            if now < record.banned_until:
+                verdict = "banned"
+            elif record.over == 1 and tat - now > tolerance - interval and not (bans or record.strikes):
+                verdict = "throttled"
+            else:
+                return None
+            allowed = shadow
         decision = Decision()  # As decision.admitted does; a call would cost as much as all of it.
+        decision.allowed = allowed
+        decision.verdict = verdict
+        decision.key = key
+        decision._policy = policy
+        decision._cost = 1
+        decision._now = now
+        decision._record = new
+        decision._context = context
+        return decision
+
+    return hit
+
+
+def _hits_three(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
+    """Three thresholds, the common set of rules, without a loop."""
+    (t1, room1), (t2, room2), (t3, room3) = [(level.interval, level.tolerance) for level in policy.thresholds]
+    context = SHADOW if policy.mode == "shadow" else PLAIN
+    real_time = clock is None
+    anchor = _ANCHOR
+
+    def hit(key: str) -> Decision | None:
+        if key.__class__ is not str:
+            return None
+        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+        if key not in table:
+            new = (now + t1, now + t2, now + t3)
+            return admitted(policy, key, now, new, context) if store.insert(policy, key, new, now, real_time) else None
+        record = table[key]
+        if record.__class__ is not tuple or len(record) != 3:
+            return _standing(policy, key, record, now)
+        first, second, third = record
+        first = (first if first > now else now) + t1
+        second = (second if second > now else now) + t2
+        third = (third if third > now else now) + t3
+        if first - now > room1 or second - now > room2 or third - now > room3:
+            return None
+        table[key] = new = (first, second, third)
+        decision = Decision()
         decision.allowed = True
         decision.verdict = "allowed"
         decision.key = key
@@ -146,40 +224,46 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
         decision._cost = 1
         decision._now = now
         decision._record = new
-        decision._context = PLAIN
+        decision._context = context
         return decision
 
     return hit
 
 
-def _hits_all(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
-    """Several thresholds: a calm record is a tuple of TATs."""
+def _hits_all(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
+    """Any number of thresholds: a calm record is a tuple of TATs; the loop makes a second look necessary."""
     meters = [(threshold.interval, threshold.tolerance) for threshold in policy.thresholds]
     count = len(meters)
     get = table.get
-    anchor = _ANCHOR
+    context = SHADOW if policy.mode == "shadow" else PLAIN
+    real_time = clock is None
 
     def hit(key: str) -> Decision | None:
+        if key.__class__ is not str:
+            return None
+        now = wall_clock() if clock is None else clock()
         tats = get(key)
-        now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+        if tats is None:
+            new = tuple([now + interval for interval, _ in meters])
+            return admitted(policy, key, now, new, context) if store.insert(policy, key, new, now, real_time) else None
         if tats.__class__ is not tuple or len(tats) != count:
             return _standing(policy, key, tats, now)
         after = []
         for tat, (interval, tolerance) in zip(tats, meters):  # noqa: B905  # Their lengths were just compared.
-            new = (tat if tat > now else now) + interval
-            if new - now > tolerance:
+            new_tat = (tat if tat > now else now) + interval
+            if new_tat - now > tolerance:
                 return None
-            after.append(new)
+            after.append(new_tat)
         record = tuple(after)
         if table[key] is not tats:
             return None
         table[key] = record
-        return admitted(policy, key, now, record)
+        return admitted(policy, key, now, record, context)
 
     return hit
 
 
-def _standing(policy: Policy, key: str, stored: Calm | Record | None, now: int) -> Decision | None:
+def _standing(policy: Policy, key: str, stored: Calm | Record, now: int) -> Decision | None:
     """Return the denial of one unit that changes nothing, so that an attacker costs no more than a client."""
     if not isinstance(stored, Record):
         return None
@@ -187,9 +271,9 @@ def _standing(policy: Policy, key: str, stored: Calm | Record | None, now: int) 
     return None if verdict is None else denied(policy, key, now, stored, verdict)
 
 
-def _locked(shortcut: Shortcut, lock: AbstractContextManager[Any]) -> Shortcut:
+def _locked(shortcut: Shortcut, store: Store) -> Shortcut:
     def under_lock(key: str) -> Decision | None:
-        with lock:
+        with store.lock:
             return shortcut(key)
 
     return under_lock
