@@ -1,6 +1,8 @@
-"""An independent, literal reading of replay: one log, read whole, sorted by time, decided line by line.
+"""An independent, literal reading of replay: one log, read whole, put in order, decided line by line.
 
-It reads combined and common logs whose lines are at most 60 s late, and raises `ValueError` for a later one.
+It reads combined and common logs. A line that is more than 60 s behind the newest before it is decided where it
+stands, at the time of the last one decided: of those before it that are 60 s behind the newest themselves.
+Where there is none, it is decided at its own time.
 Keys are `ip` and `ip/V4/V6`; a route with any other selector is not replayable here and matches nothing.
 Lists in the configuration match equal keys only. Further readings: `keys` are the distinct keys that a route
 asked about; a policy's hits are counted by verdict, so in shadow by what enforcement would have said; every
@@ -43,7 +45,6 @@ def replay(log: Path | str, config: Config) -> dict[str, Any]:
     if lines[-1] == b"":
         lines.pop()
     requests = [request for line in lines if (request := read_line(line.decode("utf-8", "replace")))]
-    refuse_late(requests)
     report: dict[str, Any] = {
         "requests": {"allowed": 0, "throttled": 0, "banned": 0},
         "policies": {name: {"allowed": 0, "throttled": 0, "banned": 0} for name in config["policies"]},
@@ -55,8 +56,7 @@ def replay(log: Path | str, config: Config) -> dict[str, Any]:
     }
     hammer = build(config)
     keys: set[str] = set()
-    requests.sort(key=lambda request: request["now"])  # Stable: equal times in the order of lines.
-    for request in requests:
+    for request in in_order(requests):
         verdict = decide(hammer, config, request, report, keys)
         report["requests"][verdict] += 1
         if verdict != "allowed" and 200 <= request["status"] < 400:
@@ -88,12 +88,22 @@ def read_line(line: str) -> dict[str, Any] | None:
     }
 
 
-def refuse_late(requests: list[dict[str, Any]]) -> None:
+def in_order(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the requests in the order of decision, `now` being the time at which to decide each."""
+    decided: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
     newest = 0
     for request in requests:
-        if request["now"] < newest - MOST_LATE:
-            raise ValueError("a line is more than 60 s late; this reading does not hold for such a log")
         newest = max(newest, request["now"])
+        if request["now"] < newest - MOST_LATE:
+            at = decided[-1]["now"] if decided else request["now"]
+            decided.append({**request, "now": at})
+            continue
+        waiting.append(request)
+        waiting.sort(key=lambda one: one["now"])  # Stable: equal times in the order of lines.
+        while waiting[0]["now"] <= newest - MOST_LATE:
+            decided.append(waiting.pop(0))
+    return decided + waiting
 
 
 def build(config: Config) -> ReferenceHammer:

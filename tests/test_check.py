@@ -14,7 +14,7 @@ from banhammer.config import load
 from banhammer.core import FRESH, evaluate
 from banhammer.model import Policy, Threshold
 from banhammer.starter import starter_text
-from banhammer.words import describe, ordinal, reason
+from banhammer.words import describe, ordinal
 
 
 def config(*thresholds: dict[str, Any], **settings: Any) -> Any:
@@ -89,11 +89,10 @@ def test_no_window_admits_more_than_the_words_say(limit: int, period: int, burst
     assert busiest <= most
 
 
-def test_ordinals_and_reasons() -> None:
+def test_an_ordinal_ends_as_it_is_spoken() -> None:
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 111, 1_022)] == [
         "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "111th", "1,022nd",
     ]  # fmt: skip
-    assert reason(Threshold(10, "1h", ban="1h")) == "over 10 per 1h"
 
 
 # Warnings
@@ -189,6 +188,30 @@ def test_a_list_entry_narrower_than_the_keys_is_told_of() -> None:
         "write '203.0.113.0/24'"
     ]
     assert not said(throttle, allow=["2001:db8::1"], routes=[{"policy": "p", "key": "user"}])
+
+
+def test_a_throttle_in_shadow_never_ends_the_list_so_its_place_is_no_mistake() -> None:
+    throttle, ban = {"limit": 10, "period": "1m"}, {"limit": 10, "period": "1m", "ban": "1h"}
+
+    def order(slow: dict[str, Any], out: dict[str, Any], **settings: Any) -> list[str]:
+        policies = {"slow": {"thresholds": [throttle], **slow}, "out": {"thresholds": [ban], **out}}
+        return warnings(load({"policies": policies, "routes": [{"policy": "slow"}, {"policy": "out"}], **settings}))
+
+    assert not order({"mode": "shadow"}, {})
+    assert not order({}, {}, mode="shadow")
+    assert order({"mode": "enforce"}, {}, mode="shadow")
+    assert order({}, {"mode": "shadow"})
+
+
+def test_an_action_that_is_not_built_in_is_a_note() -> None:
+    def noted(*names: str) -> list[str]:
+        return notes(config({"limit": 10, "period": "1h", "actions": list(names)}))
+
+    assert noted("block_local", "record_local", "report_central") == []
+    assert noted("block_local", "tell") == [
+        "policies.p.thresholds.0.actions.1: 'tell' is not built in, so the application has to give it"
+    ]
+    assert noted("block_locl")[0].endswith("; did you mean 'block_local'?")
 
 
 def test_a_throttling_route_before_a_banning_one_is_told_of_and_an_unused_policy_is_a_note() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from banhammer import BanHammer
 from banhammer.config import load
 from banhammer.errors import ConfigError
 from example import DESIGN
@@ -86,9 +87,9 @@ WRONG = [
      "9; it is less than that of thresholds.0, so it could never trip; put the milder one first"),
     (11, '{ limit = 100, period = "1h", ban = "59m" },', "policies.login_failed.thresholds.1.ban",
      "59m; it is shorter than that of thresholds.0; put the milder consequence first"),
-    (15, "thresholds = []", "policies.api.thresholds", "a policy needs at least one"),
+    (15, "thresholds = []", "policies.api.thresholds", "[]; a policy needs a list of"),
     (15, "thresholds = 5", "policies.api.thresholds", "5; write a list of tables"),
-    (15, "", "policies.api.thresholds", "a policy needs at least one"),
+    (15, "", "policies.api.thresholds", "[]; a policy needs a list of"),
     (18, "path = 5", "routes.0.path", "5; write a glob or a list of globs, like '/login*'"),
     (18, "except = [5]", "routes.0.except", "5; write a glob or a list of globs"),
     (18, "excluded = '/x'", "routes.0.excluded", "unknown setting; "),
@@ -180,3 +181,56 @@ def test_broken_toml_is_told_with_line_and_column(file: Path, text: str, start: 
     file.write_text(text)
     (found,) = mistakes(file)
     assert found.startswith(f"{file}{start}")
+
+
+# What the caller knows: the names of actions, and which stores there are.
+
+
+def test_an_action_that_nobody_gives_is_told_with_its_line_and_the_nearest_name_beside_all_others(file: Path) -> None:
+    file.write_text(
+        "[policies.a]\n"
+        "thresholds = [\n"
+        '  { limit = 1, period = "1h", actions = ["tell",\n'
+        '      "block_locl"] },\n'
+        '  { limit = 0, period = "1h", actions = ["zzz"] },\n'
+        "]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, {"block_local", "tell"})
+    assert caught.value.mistakes == (
+        f"{file}:4: policies.a.thresholds.0.actions.1: unknown action 'block_locl'; did you mean 'block_local'?",
+        f"{file}:5: policies.a.thresholds.1.actions.0: unknown action 'zzz'; known: block_local, tell",
+        f"{file}:5: policies.a.thresholds.1.limit: 0; it must be an integer of at least 1",
+    )
+
+
+def test_without_the_known_names_any_action_may_be_given_later(file: Path) -> None:
+    file.write_text('[policies.a]\nthresholds = [{ limit = 1, period = "1h", actions = ["tell"] }]\n')
+    assert load(file).policies[0].thresholds[0].actions == ("tell",)
+
+
+def test_from_config_tells_the_line_of_an_unknown_action(file: Path) -> None:
+    file.write_text('[policies.a]\nthresholds = [{ limit = 1, period = "1h", actions = ["tel", "block_local"] }]\n')
+    with pytest.raises(ConfigError, match=r"rules\.toml:2: .*unknown action 'tel'; did you mean 'tell'"):
+        BanHammer.from_config(file, actions={"tell": print})
+
+
+def test_a_backend_that_cannot_be_opened_is_a_mistake_only_where_it_would_be_opened(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def refuse(url: str) -> None:
+        opened.append(url)
+        raise ConfigError(f"backend: {url}; not here")
+
+    file.write_text('\nbackend = "memory://u:sesame@h"\n')
+    assert load(file).backend == "memory://u:sesame@h"
+    with pytest.raises(ConfigError) as caught:
+        load(file, opener=refuse)
+    assert caught.value.mistakes == (f"{file}:2: backend: memory://u:***@h; not here",)
+    monkeypatch.setenv("BANHAMMER_BACKEND", "memory://there")
+    with pytest.raises(ConfigError) as caught:
+        load(file, opener=refuse)
+    assert caught.value.mistakes == ("BANHAMMER_BACKEND: memory://there; not here",)
+    assert opened == ["memory://u:sesame@h", "memory://there"]

@@ -6,16 +6,22 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from banhammer.config import load
 from banhammer.durations import SECOND
 from banhammer.replay.demo import HOURS, OFFICE, SCANNER, SCRAPER, START, STUFFER, demo_log
+from banhammer.replay.engine import Rules
 from banhammer.replay.formats import Parser
 from banhammer.replay.live import watching
+from banhammer.replay.run import replay
 from banhammer.replay.summary import BanReport, Summary
+from banhammer.replay.texts import mask
+from banhammer.starter import starter_text
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -59,13 +65,34 @@ def test_the_log_is_written_and_replays_to_the_same_report(tmp_path: Path) -> No
 
 
 def test_a_watched_replay_shows_its_bans() -> None:
+    time = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal time
+        time += seconds
+
     console = Console(force_terminal=True, width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     summary = Summary()
     summary.requests.allowed = 1234
     summary.bans.append(BanReport("203.0.113.9", "site", 0, START + 5, START + 65, 1, "over 3 per 1h"))
-    with console.file, watching(console, START, START + 10, 0.2) as watch:
+    with console.file, watching(console, START, START + 10, 5, clock=lambda: time, sleep=sleep) as watch:
         for second in range(11):
             watch(summary, (START + second) * SECOND)
         shown = console.export_text()
+    assert time == 5  # Ten seconds of the log took as long as they should.
     assert "1,234" in shown
     assert "203.0.113.9 banned by site for 1m: over 3 per 1h" in shown
+
+
+def test_a_masked_replay_is_watched_without_whole_addresses(tmp_path: Path) -> None:
+    log = tmp_path / "story.log"
+    log.write_text("".join(f"{line}\n" for line in demo_log(1)), encoding="utf-8")
+    found = load(tomllib.loads(starter_text()))
+    seen: set[str] = set()
+
+    def watch(summary: Summary, now: int) -> None:
+        seen.update(ban.key for ban in summary.bans)
+
+    replay([str(log)], Rules(found.policies, found.routes), masked=True, watch=watch)
+    assert seen == {mask(address) for address in (SCRAPER, STUFFER, SCANNER)}
+    assert not seen & {SCRAPER, STUFFER, SCANNER}

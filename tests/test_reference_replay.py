@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from banhammer.durations import SECOND
-from reference_replay import key_of, read_line, replay
+from reference_replay import in_order, key_of, read_line, replay
 
 KEY = "203.0.113.9"
 CONFIG: dict[str, Any] = {
@@ -80,10 +80,19 @@ def test_a_line_counts_when_what_decides_it_can_be_read(tmp_path: Path) -> None:
     assert (report["lines"], report["skipped"], report["requests"]["allowed"]) == (7, 5, 2)
 
 
-def test_a_line_too_late_for_this_reading_is_refused(tmp_path: Path) -> None:
-    replayed(tmp_path, [line("10:01:00", "GET /", 200), line("10:00:00", "GET /", 200)])
-    with pytest.raises(ValueError, match="late"):
-        replayed(tmp_path, [line("10:01:01", "GET /", 200), line("10:00:00", "GET /", 200)])
+@pytest.mark.parametrize(
+    ("clocks", "decided"),
+    [
+        (["10:00:00", "10:01:00", "10:00:00"], [0, 0, 60]),
+        (["10:00:00", "10:01:40", "10:00:30"], [0, 0, 100]),
+        (["10:00:40", "10:01:40", "10:00:30", "10:00:40"], [40, 40, 40, 100]),
+        (["10:01:40", "10:00:30", "10:00:20"], [30, 30, 100]),
+    ],
+)
+def test_a_line_over_a_minute_late_is_decided_at_the_time_of_the_last_one(clocks: list[str], decided: list[int]) -> None:
+    requests = [request for at in clocks if (request := read_line(line(at, "GET /", 200)))]
+    began = 1_431_856_800 * SECOND
+    assert [request["now"] - began for request in in_order(requests)] == [second * SECOND for second in decided]
 
 
 def test_a_line_is_read_in_its_own_time_zone() -> None:

@@ -51,39 +51,62 @@ def test_times_never_go_back_and_no_line_is_lost(times: list[list[int]]) -> None
 @given(st.lists(st.integers(0, 500), max_size=80))
 def test_one_log_is_decided_as_a_plain_buffer_says(seconds: list[int]) -> None:
     waiting: list[tuple[int, int]] = []
-    expected = []
-    newest = last = 0
+    expected: list[tuple[int, int]] = []
     for line, time in enumerate(seconds):
-        waiting.append((time, line))
-        newest = max(newest, time)
-        for due in sorted(one for one in waiting if one[0] <= newest - 60):
-            waiting.remove(due)
-            last = max(last, due[0])
-            expected.append((last * SECOND, f"0:{due[1]}"))
-    expected += [(max(last, time) * SECOND, f"0:{line}") for time, line in sorted(waiting)]
-    assert decided([[time * SECOND for time in seconds]]) == expected
+        newest = max(seconds[: line + 1])
+        if time < newest - 60:
+            expected.append((expected[-1][0] if expected else time, line))
+            continue
+        waiting = sorted([*waiting, (time, line)])
+        expected += [one for one in waiting if one[0] <= newest - 60]
+        waiting = [one for one in waiting if one[0] > newest - 60]
+    lateness = Lateness()
+    (log,) = logs_of([[time * SECOND for time in seconds]])
+    found = [(now // SECOND, one.path) for now, one in in_order([log], lateness)]
+    assert found == [(time, f"0:{line}") for time, line in [*expected, *waiting]]
+    assert lateness.late == sum(time < max(seconds[: line + 1]) - 60 for line, time in enumerate(seconds))
 
 
 def test_a_line_sixty_seconds_late_is_put_in_order() -> None:
     assert [path for _, path in decided([[100 * SECOND, 40 * SECOND]])] == ["0:1", "0:0"]
 
 
-def test_a_later_line_is_decided_at_the_time_of_the_last_one_decided() -> None:
-    seconds = [0, 50, 200, 30]
-    assert [now // SECOND for now, _ in decided([[time * SECOND for time in seconds]])] == [0, 50, 50, 200]
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([0, 50, 200, 30], [(0, 0), (50, 1), (50, 3), (200, 2)]),
+        ([0, 100, 30], [(0, 0), (0, 2), (100, 1)]),
+        ([40, 100, 30], [(40, 0), (40, 2), (100, 1)]),
+        ([100, 30, 20, 90], [(30, 1), (30, 2), (90, 3), (100, 0)]),
+    ],
+)
+def test_a_later_line_is_decided_at_the_time_of_the_last_one_decided(
+    seconds: list[int], expected: list[tuple[int, int]]
+) -> None:
+    found = decided([[time * SECOND for time in seconds]])
+    assert found == [(time * SECOND, f"0:{line}") for time, line in expected]
 
 
-def test_late_lines_are_counted() -> None:
+@pytest.mark.parametrize("seconds", [[0, 50, 200, 30], [0, 100, 30], [100, 30]])
+def test_late_lines_are_counted(seconds: list[int]) -> None:
     lateness = Lateness()
-    assert len(list(in_order(list(logs_of([[0, 50 * SECOND, 200 * SECOND, 30 * SECOND]])), lateness))) == 4
+    assert len(list(in_order(list(logs_of([[time * SECOND for time in seconds]])), lateness))) == len(seconds)
     assert lateness.late == 1
 
 
-def test_one_line_from_the_future_holds_up_no_other() -> None:
+def test_of_several_logs_a_late_line_takes_the_time_of_the_last_line_decided_of_all() -> None:
+    one, other = [100, 30], [0, 10, 20, 35]
+    found = decided([[time * SECOND for time in seconds] for seconds in (one, other)])
+    expected = [(0, "1:0"), (10, "1:1"), (20, "1:2"), (20, "0:1"), (35, "1:3"), (100, "0:0")]
+    assert found == [(time * SECOND, path) for time, path in expected]
+
+
+def test_one_line_from_the_future_makes_the_lines_behind_it_late_and_loses_none() -> None:
     times = [0, 10**15, *(second * SECOND for second in range(1, 300))]
-    found = decided([times])
-    assert found[-1] == (10**15, "0:1")
-    assert [now for now, _ in found[:-1]] == [second * SECOND for second in range(300)]
+    lateness = Lateness()
+    found = [(now, one.path) for now, one in in_order(list(logs_of([times])), lateness)]
+    assert found == [(0, "0:0"), *((0, f"0:{line}") for line in range(2, 301)), (10**15, "0:1")]
+    assert lateness.late == 299
 
 
 def test_rotated_logs_may_be_named_in_any_order() -> None:

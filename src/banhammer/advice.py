@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator
 from typing import Final
 
+from banhammer.actions import BUILT_IN
 from banhammer.config import Config
 from banhammer.durations import FOREVER, SECOND, format_duration
+from banhammer.errors import did_you_mean
 from banhammer.identity import ip_key
 from banhammer.lists import narrower_than_keys
 from banhammer.model import Policy, Threshold
@@ -15,6 +18,9 @@ from banhammer.routes import Route, wrong_order
 from banhammer.words import rate
 
 _IP: Final = re.compile(r"\s*ip(?:/(\d+)/(\d+))?\s*", re.ASCII)
+_EXAMPLE: Final = "it like '10.0.0.1', '10.0.0.0/8' or '2001:db8::/32'"
+_DOTTED: Final = re.compile(r"[0-9*]+(?:\.[0-9*]+){3}(?:[/:-].*)?|[0-9]+(?:\.[0-9]+){2}\.?/[0-9.]+", re.ASCII)
+_COLONS: Final = re.compile(r"(?=.*::|(?:[^:]*:){7}|[^:]*:[^:]*:.*/)[0-9A-Fa-f:.]+(?:/[0-9]*)?", re.ASCII)
 
 
 def warnings(config: Config) -> list[str]:
@@ -27,7 +33,8 @@ def warnings(config: Config) -> list[str]:
             found += (f"{label}: {warning}" for warning in _threshold(policy.thresholds, index))
         found += _windows(policy)
     found += _costs(config, policies)
-    found += wrong_order(config.routes, policies)
+    found += wrong_order(config.routes, {policy.name: policy for policy in config.policies if _can_end(policy, config)})
+    found += _hidden_routes(config.routes)
     found += _lists(config)
     return found
 
@@ -36,14 +43,22 @@ def notes(config: Config) -> list[str]:
     """Return what is worth knowing and may well be meant."""
     if not config.policies:
         return ["policies: there is none, so nothing is ever denied"]
-    if not config.routes:
-        return []
     used = {route.policy for route in config.routes}
+    idle = [policy.name for policy in config.policies if config.routes and policy.name not in used]
     return [
-        f"policies.{policy.name}: no route uses it; only the application's own calls can"
-        for policy in config.policies
-        if policy.name not in used
+        *(f"policies.{name}: no route uses it; only the application's own calls can" for name in idle),
+        *(note for policy in config.policies for note in _actions(policy)),
     ]
+
+
+def _actions(policy: Policy) -> Iterator[str]:
+    for at, threshold in enumerate(policy.thresholds):
+        for index, name in enumerate(threshold.actions):
+            if name not in BUILT_IN:
+                yield (
+                    f"policies.{policy.name}.thresholds.{at}.actions.{index}: {name!r} is not built in, so the "
+                    f"application has to give it{did_you_mean(name, BUILT_IN)}"
+                )
 
 
 def _threshold(thresholds: tuple[Threshold, ...], index: int) -> Iterator[str]:
@@ -148,14 +163,52 @@ def _costs(config: Config, policies: dict[str, Policy]) -> Iterator[str]:
             )
 
 
+def _can_end(policy: Policy, config: Config) -> bool:
+    """Tell whether the order of the policy's routes matters: one that throttles in shadow never ends the list."""
+    return policy.top >= 0 or (policy.mode or config.mode) != "shadow"
+
+
+def _hidden_routes(routes: tuple[Route, ...]) -> Iterator[str]:
+    """Warn of each route that is never asked, because skips before it match every request that it does."""
+    for index, route in enumerate(routes):
+        skips = [at for at in range(index) if _skips_all(routes[at], route)]
+        hiding = {_hides(glob, skips, routes) for glob in route.path}
+        if None in hiding:
+            continue
+        names = " and ".join(f"routes.{at}" for at in sorted(at for at in hiding if at is not None))
+        yield (
+            f"routes.{index}: never asked: {names} (skip) before it ends the list for every request that it matches; "
+            f"put routes.{index} first, or narrow the path of the skip"
+        )
+
+
+def _skips_all(skip: Route, route: Route) -> bool:
+    """Tell whether `skip` holds for every request of the route that has one of its paths."""
+    if not skip.skip or not set(skip.excluded) <= set(route.excluded):
+        return False
+    return skip.methods is None or (route.methods is not None and route.methods <= skip.methods)
+
+
+def _hides(glob: str, skips: list[int], routes: tuple[Route, ...]) -> int | None:
+    """Return the first of these skips that matches every path that the glob does, or `None`."""
+    return next((at for at in skips if any(_covers(cover, glob) for cover in routes[at].path)), None)
+
+
+def _covers(cover: str, glob: str) -> bool:
+    # A glob with no wildcard but '*' covers every glob that it matches when read as a text.
+    return cover == glob or ("?" not in cover and "[" not in cover and fnmatch.fnmatchcase(glob, cover))
+
+
 def _lists(config: Config) -> Iterator[str]:
     everywhere = _lengths(config.routes)
     for name, entries in (("allow", config.allow), ("deny", config.deny)):
         yield from _narrow(name, entries, everywhere)
+        yield from _literal(name, entries)
     for policy in config.policies:
         here = _lengths(tuple(route for route in config.routes if route.policy == policy.name))
         for name, entries in (("allow", policy.allow), ("deny", policy.deny)):
             yield from _narrow(f"policies.{policy.name}.{name}", entries, here)
+            yield from _literal(f"policies.{policy.name}.{name}", entries)
 
 
 def _lengths(routes: tuple[Route, ...]) -> list[tuple[int, int]]:
@@ -177,7 +230,26 @@ def _narrow(name: str, entries: tuple[str, ...], lengths: list[tuple[int, int]])
 
 
 def _widened(entry: str, v4: int, v6: int) -> str:
+    return _address(entry.strip().partition("/")[0], v4, v6) or "a wider network"
+
+
+def _literal(name: str, entries: tuple[str, ...]) -> Iterator[str]:
+    """Warn of each entry that was meant as an address or a network, and is none."""
+    for index, entry in enumerate(entries):
+        if narrower_than_keys(entry, -1, -1):  # Every address and every network is.
+            continue
+        meant = _address(entry)
+        text = entry.strip()
+        if meant or _DOTTED.fullmatch(text) or _COLONS.fullmatch(text):
+            yield (
+                f"{name}.{index}: {entry!r} is no address and no network, so it matches only the key that is spelled "
+                f"the same; write {meant or _EXAMPLE}"
+            )
+
+
+def _address(text: str, v4: int = 32, v6: int = 64) -> str:
+    """Return the key of an address, quoted, or an empty string."""
     try:
-        return repr(ip_key(entry.strip().partition("/")[0], v4, v6))
+        return repr(ip_key(text, v4, v6))
     except ValueError:
-        return "a wider network"
+        return ""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from banhammer.backends import Backend
-from banhammer.backends.shortcut import Clock
+from banhammer.decision import to_seconds
 from banhammer.errors import ConfigError
 from banhammer.hammer import BanHammer as _BanHammer
-from banhammer.model import Escalation, Policy, Status, Threshold
+from banhammer.model import Clock, Escalation, Policy, Status, Threshold
 
 Action = Callable[[str, float, str, float, int], object]
 """Called as `(token, duration, key, window, limit)`: `key` is the metric, durations are in seconds."""
@@ -96,23 +95,22 @@ def _threshold(where: str, item: Mapping[str, Any], actions: dict[str, Callable[
         raise ConfigError(f"{where}.{missing[0]}: it is missing")
     given = item.get("action") or ()
     calls = [given] if callable(given) else list(given)
-    names = []
-    for number, call in enumerate(calls):
-        if not callable(call):
-            raise ConfigError(f"{where}.action: {call!r}; give a callable of (token, duration, key, window, limit)")
-        name = f"{where}.action.{number}"
-        actions[name] = _adapted(call)
-        names.append(name)
+    wrong = [call for call in calls if not callable(call)]
+    if wrong:
+        raise ConfigError(f"{where}.action: {wrong[0]!r}; give a callable of (token, duration, key, window, limit)")
+    names = [f"{where}.action.{number}" for number in range(len(calls))]
     try:
-        return Threshold(item["limit"], item["window"], ban=item.get("action_duration"), actions=names)
+        threshold = Threshold(item["limit"], item["window"], ban=item.get("action_duration"), actions=names)
     except ConfigError as error:
         raise ConfigError(f"{where}.{mistake}" for mistake in error.mistakes) from error
+    for name, call in zip(names, calls, strict=True):
+        actions[name] = _adapted(call, threshold)
+    return threshold
 
 
-def _adapted(call: Action) -> Callable[[Escalation], object]:
+def _adapted(call: Action, threshold: Threshold) -> Callable[[Escalation], object]:
     def run(escalation: Escalation) -> object:
-        until = escalation.until
-        duration = 0.0 if until is None else until - escalation.at if until < math.inf else math.inf
+        duration = to_seconds(threshold.duration(escalation.strikes)) if threshold.ban else 0.0
         return call(escalation.key, duration, escalation.policy, escalation.period, escalation.limit)
 
     return run

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from banhammer.document import Document, Mistakes, read_file, read_mapping
+from banhammer.document import Document, Mistakes, leave_out, read_file, read_mapping
 from banhammer.durations import format_duration, parse_duration
 from banhammer.errors import ConfigError, did_you_mean
-from banhammer.model import MAX_COST, Mode, OnError, Policy, Threshold
+from banhammer.model import MAX_COST, MAX_THRESHOLDS, Mode, OnError, Policy, Threshold
 from banhammer.routes import Route
 from banhammer.toml_lines import Path
 from banhammer.urls import redact, wrong_url
@@ -37,15 +37,22 @@ class Config:
     source: str | None
 
 
-def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> Config:
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    actions: Collection[str] | None = None,
+    *,
+    opener: Callable[[str], object] | None = None,
+) -> Config:
     """Return the configuration of a file or a mapping; raise `ConfigError` with every mistake in it.
 
-    `None` means the file that `BANHAMMER_CONFIG` names, else `banhammer.toml`. `BANHAMMER_BACKEND` and
-    `BANHAMMER_MODE` override what the source says.
+    `source`: `None` means the file that `BANHAMMER_CONFIG` names, else `banhammer.toml`. `BANHAMMER_BACKEND`
+    and `BANHAMMER_MODE` override what it says. `actions`: the known names; given, any other name is a mistake.
+    `opener`: called with the backend's URL; the `ConfigError` that it raises is a mistake too.
     """
     if isinstance(source, Mapping):
-        return _Reader(read_mapping(source)).config()
-    return _Reader(read_file(source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE)).config()
+        return _Reader(read_mapping(source), actions, opener).config()
+    document = read_file(source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE)
+    return _Reader(document, actions, opener).config()
 
 
 def json_schema() -> dict[str, Any]:
@@ -123,7 +130,7 @@ class PolicySettings(_Settings):
     thresholds: list[ThresholdSettings] = Field(
         [],
         description="a list of tables, like [{ limit = 10, period = '1h' }]",
-        json_schema_extra={"minItems": 1},
+        json_schema_extra={"minItems": 1, "maxItems": MAX_THRESHOLDS},
     )
     track: list[_Span] = Field([], description="a list of durations, like ['1m', '10m']")
     forgive_after: _Span = Field("1d", description="how long a strike is remembered after its ban, like '30d'")
@@ -164,8 +171,12 @@ class FileSettings(_Settings):
 class _Reader:
     """Turns one document into a `Config`, and gathers its mistakes."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(
+        self, document: Document, actions: Collection[str] | None, opener: Callable[[str], object] | None
+    ) -> None:
         self.document = document
+        self.actions = actions
+        self.opener = opener
         self.mistakes = Mistakes(document)
 
     def config(self) -> Config:
@@ -199,7 +210,7 @@ class _Reader:
             path = tuple(part for part in problem["loc"] if part != "[key]")
             self.mistakes.add(path, _explain(path, problem["type"], problem["input"]))
         for problem in problems:
-            self.mistakes.left_out.add(_leave_out(self.document.data, problem["loc"]))
+            self.mistakes.left_out.add(leave_out(self.document.data, problem["loc"]))
         try:
             return FileSettings.model_validate(self.document.data)
         except ValidationError:
@@ -221,6 +232,7 @@ class _Reader:
         return None
 
     def threshold(self, path: Path, settings: ThresholdSettings) -> Threshold | None:
+        self.known((*path, "actions"), settings.actions)
         given = {"limit": None, "period": None, **settings.given()}
         missing = {"limit": "write an integer of at least 1", "period": "write a duration, like '1h'"}
         try:
@@ -231,6 +243,15 @@ class _Reader:
                 lacks = name in missing and given[name] is None
                 self.mistakes.add_all(path, [f"{name}: missing; {missing[name]}" if lacks else mistake])
         return None
+
+    def known(self, path: Path, names: list[str]) -> None:
+        """Check that somebody gives the actions of these names, where that can be told."""
+        if self.actions is None:
+            return
+        for index, name in enumerate(names):
+            if name and name not in self.actions:
+                hint = did_you_mean(name, self.actions) or f"; known: {', '.join(sorted(self.actions))}"
+                self.mistakes.add((*path, index), f"unknown action {name!r}{hint}")
 
     def order(self, path: Path, thresholds: list[Threshold | None]) -> None:
         """Check that ban thresholds stand in the order of their consequences."""
@@ -262,15 +283,13 @@ class _Reader:
         return None
 
     def backend(self, file: FileSettings) -> str:
-        wrong = wrong_url(file.backend)
-        if wrong:
-            self.mistakes.add(("backend",), wrong)
         chosen = os.environ.get("BANHAMMER_BACKEND")
+        # What is overridden is not opened: it may name a store that only exists elsewhere.
+        for mistake in _wrong_backend(file.backend, None if chosen else self.opener):
+            self.mistakes.add(("backend",), mistake)
         if not chosen:
             return file.backend
-        wrong = wrong_url(chosen)
-        if wrong:
-            self.mistakes.outside.append(f"BANHAMMER_BACKEND: {wrong}")
+        self.mistakes.outside += (f"BANHAMMER_BACKEND: {text}" for text in _wrong_backend(chosen, self.opener))
         return chosen
 
     def mode(self, file: FileSettings) -> Mode:
@@ -288,6 +307,18 @@ class _Reader:
         except ConfigError as error:
             self.mistakes.add(("deadline",), str(error))
         return 0
+
+
+def _wrong_backend(url: str, opener: Callable[[str], object] | None) -> list[str]:
+    """Return what is wrong with the URL of a store, never its secret."""
+    wrong = wrong_url(url)
+    if wrong or opener is None:
+        return [wrong] if wrong else []
+    try:
+        opener(url)
+    except ConfigError as error:
+        return [redact(mistake.removeprefix("backend: ")) for mistake in error.mistakes]
+    return []
 
 
 def _model(path: Path) -> type[_Settings]:
@@ -317,24 +348,3 @@ def _shown(value: object) -> str:
     text = repr(value)
     text = redact(text) if "://" in text or "@" in text else text
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _leave_out(data: Any, path: Path) -> Path:
-    """Take the setting around a mistake out of the data, or empty the table; return its path."""
-    *around, last = path
-    for length, part in enumerate(around):
-        inner = data[cast(int, part)] if isinstance(data, list) else data.get(part)
-        if not isinstance(inner, (dict, list)) or (isinstance(inner, list) and not _tables(path[: length + 1])):
-            data.pop(part, None)
-            return path[: length + 1]
-        data = inner
-    if isinstance(data, list) or path[:-1] == ("policies",):
-        data[last] = {}
-    else:
-        data.pop(last, None)
-    return path
-
-
-def _tables(path: Path) -> bool:
-    """Tell whether this setting is a list of tables, which are checked one by one."""
-    return path == ("routes",) or (path[0] == "policies" and path[2:] == ("thresholds",))

@@ -17,10 +17,11 @@ class Reply:
     """What a store answers for one hit: the raw facts. `record` is the state after the hit, loaded at `now`.
 
     `tripped`: indexes of the thresholds that this hit escalates; `ids`: their escalations' ids, given by the
-    store; `counted`: whether the hit was stored (an allowed guard is not).
+    store; `counted`: whether the hit was stored (an allowed guard is not); `degraded`: the store could not be
+    asked, and the policy's `on_error` answered.
     """
 
-    __slots__ = ("counted", "ids", "now", "record", "tripped", "verdict")
+    __slots__ = ("counted", "degraded", "ids", "now", "record", "tripped", "verdict")
 
     def __init__(
         self, verdict: Verdict, now: int, record: Record, tripped: tuple[int, ...] = (), counted: bool = True
@@ -31,6 +32,7 @@ class Reply:
         self.tripped = tripped
         self.counted = counted
         self.ids: tuple[str, ...] = ()
+        self.degraded = False
 
 
 FRESH: Final = Record(())

@@ -194,7 +194,7 @@ class Decision:
         return self.as_dict() == other.as_dict() if isinstance(other, Decision) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self.key, self.policy, self.verdict, self._now))
+        return hash((self.key, self.policy, self.verdict))
 
     def __repr__(self) -> str:
         return "Decision(" + ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items()) + ")"
@@ -222,7 +222,7 @@ def rates(policy: Policy, record: Record, now: int) -> dict[str, int] | None:
     return {name: counts.get(window, 0) for name, window in zip(policy.track, policy.windows, strict=True)}
 
 
-def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool, degraded: bool = False) -> Decision:
+def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool) -> Decision:
     """Return what `reply` means for the caller who made `hit`."""
     decision = Decision()
     decision.allowed = shadow or reply.verdict == "allowed"
@@ -232,8 +232,8 @@ def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool, degraded: bo
     decision._cost = hit.cost
     decision._now = reply.now
     decision._record = reply.record
-    if reply.tripped or degraded:
-        decision._context = Context(shadow=shadow, degraded=degraded, tripped=reply.tripped)
+    if reply.tripped or reply.degraded:
+        decision._context = Context(shadow=shadow, degraded=reply.degraded, tripped=reply.tripped)
     else:
         decision._context = SHADOW if shadow else PLAIN
     return decision
@@ -282,16 +282,16 @@ class Decisions(Sequence["Decision | None"]):
     A plain admission is kept as its calm record and becomes a `Decision` when it is read.
     """
 
-    __slots__ = ("_answers", "_hits", "_now", "_policy")
+    __slots__ = ("_answers", "_keys", "_now", "_policy")
 
     def __init__(
         self,
-        hits: Sequence[Hit],
         answers: list[Decision | Calm | None],
+        keys: Sequence[str] = (),
         policy: Policy | None = None,
         now: int = 0,
     ) -> None:
-        self._hits = hits
+        self._keys = keys
         self._answers = answers
         self._policy = policy
         self._now = now
@@ -309,7 +309,7 @@ class Decisions(Sequence["Decision | None"]):
         answer = self._answers[index]
         if answer is None or isinstance(answer, Decision):
             return answer
-        decision = admitted(cast(Policy, self._policy), self._hits[index].key, self._now, answer)
+        decision = admitted(cast(Policy, self._policy), self._keys[index], self._now, answer)
         self._answers[index] = decision
         return decision
 

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from banhammer.errors import ConfigError
 from banhammer.toml_lines import Path, find_lines, line_of
@@ -131,3 +131,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int) and abs(value) > _WORD:
         return _WORD if value > 0 else -_WORD
     return value
+
+
+def leave_out(data: Any, path: Path) -> Path:
+    """Take the setting around a mistake out of the data, or empty the table; return its path."""
+    *around, last = path
+    for length, part in enumerate(around):
+        inner = data[cast(int, part)] if isinstance(data, list) else data.get(part)
+        if not isinstance(inner, (dict, list)) or (isinstance(inner, list) and not _tables(path[: length + 1])):
+            data.pop(part, None)
+            return path[: length + 1]
+        data = inner
+    if isinstance(data, list) or path[:-1] == ("policies",):
+        data[last] = {}
+    else:
+        data.pop(last, None)
+    return path
+
+
+def _tables(path: Path) -> bool:
+    """Tell whether this setting is a list of tables, which are checked one by one."""
+    return path == ("routes",) or (path[0] == "policies" and path[2:] == ("thresholds",))

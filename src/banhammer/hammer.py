@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, cast
+from uuid import uuid4
 
-from banhammer.actions import Action
+from banhammer.actions import BUILT_IN, Action
 from banhammer.backends import Backend, open_backend
 from banhammer.backends.memory import MemoryBackend
-from banhammer.backends.shortcut import ONE, Clock, Shortcut
+from banhammer.backends.shortcut import ONE, Shortcut
 from banhammer.core import Reply
 from banhammer.decision import Decision, Decisions, listed
 from banhammer.durations import Duration, parse_duration
-from banhammer.model import Ban, Hit, Mode, Policy, Status
+from banhammer.errors import ConfigError
+from banhammer.model import Ban, Clock, Hit, Mode, Policy, Status
 from banhammer.rulebook import Batch, Rulebook, manual_ban, status_of
 
+DEADLINE: Final = "50ms"
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that `close` gives to escalations that still wait."""
 
@@ -27,30 +31,33 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 class _Shell:
     """What both shells are made of; see `BanHammer` for the arguments."""
 
-    __slots__ = ("__weakref__", "_backend", "_clock", "_deadline", "_denial_cache", "_guards", "_hits", "_memory",
+    __slots__ = ("__weakref__", "_backend", "_clock", "_guards", "_hits", "_memory",
                  "_owns_backend", "_rules")  # fmt: skip
 
     def __init__(
         self,
         policies: Iterable[Policy],
         *,
-        backend: str | Backend = "memory://",
+        backend: str | Backend | None = None,
         actions: Mapping[str, Action] | None = None,
-        mode: Mode = "enforce",
-        allow: Iterable[str] = (),
-        deny: Iterable[str] = (),
+        mode: Mode | None = None,
+        allow: Iterable[str] | None = None,
+        deny: Iterable[str] | None = None,
         clock: Clock | None = None,
-        deadline: Duration = "50ms",
+        deadline: Duration | None = None,
         denial_cache: bool | None = None,
     ) -> None:
-        self._rules = Rulebook(policies, actions=actions, mode=mode, allow=tuple(allow), deny=tuple(deny))
-        self._deadline = parse_duration(deadline)
-        self._denial_cache = denial_cache
+        self._rules = Rulebook(policies, actions=actions, mode=mode or "enforce", allow=allow, deny=deny)
         self._clock = clock
-        self._backend = open_backend(backend) if isinstance(backend, str) else backend
-        self._owns_backend = isinstance(backend, str)
-        store = self._backend
-        self._memory = store if isinstance(store, MemoryBackend) else None
+        self._owns_backend = backend is None or isinstance(backend, str)
+        if backend is None or isinstance(backend, str):
+            backend = open_backend(
+                "memory://" if backend is None else backend,
+                deadline=parse_duration(DEADLINE if deadline is None else deadline),
+                denial_cache=clock is None if denial_cache is None else denial_cache,
+            )
+        self._backend = backend
+        self._memory = backend if type(backend) is MemoryBackend else None
         self._hits: dict[str, Shortcut] = {}
         self._guards: dict[str, Shortcut] = {}
         if self._memory is not None:
@@ -67,9 +74,12 @@ class _Shell:
         `overrides`: the constructor's keyword arguments, before the file's. Raises `ConfigError` with every
         mistake.
         """
-        from banhammer.config import load  # Imported here: it loads pydantic.
+        try:
+            from banhammer.config import load  # Imported here: it loads pydantic.
+        except ImportError as error:
+            raise ConfigError('reading rules from a file needs: pip install "banhammer-limiter[cli]"') from error
 
-        config = load(source)
+        config = load(source, {*BUILT_IN, *(overrides.get("actions") or ())})
         settings: dict[str, Any] = {
             "backend": config.backend,
             "mode": config.mode,
@@ -94,20 +104,23 @@ class _Shell:
     def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
         """Decide a batch in memory without a second look at each hit, or return `None`."""
         memory, rules = self._memory, self._rules
-        policy = rules.policies.get(hits[0].policy) if hits else None
-        if memory is None or policy is None or not rules.plain(policy):
+        try:
+            policy = rules.policies.get(hits[0].policy) if hits else None
+            if memory is None or policy is None or not rules.plain(policy):
+                return None
+            found = memory.hit_batch(hits, policy, self._clock)
+        except TypeError:  # Something cannot be hashed: the mistake is named where each hit is looked at.
             return None
-        found = memory.hit_batch(hits, policy, self._clock)
         if found is None:
             return None
-        answers, now = found
+        answers, keys, now = found
         left = [index for index, answer in enumerate(answers) if answer is None]
         if left:
             batch = Batch(rules, [hits[index] for index in left], stop=False)
             replies = memory.evaluate(batch.asked, rules.policies, now=now if self._clock else None)
             for index, decision in zip(left, batch.settled(replies), strict=True):
                 answers[index] = decision
-        return Decisions(hits, answers, policy, now)
+        return Decisions(answers, keys, policy, now)
 
 
 class BanHammer(_Shell):
@@ -129,22 +142,26 @@ class BanHammer(_Shell):
         """
         if cost is ONE:
             try:
-                decision = self._hits[policy](key)
+                shortcut = self._hits[policy]
             except (KeyError, TypeError):
-                decision = None  # No short cut, or a mistake: looked at in full below.
-            if decision is not None:
-                return decision
+                pass  # No short cut, or a mistake: looked at in full below.
+            else:
+                decision = shortcut(key)
+                if decision is not None:
+                    return decision
         return self._one(Hit(key, policy, cost=cost))
 
     def guard(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Ask before the outcome is known: denied, it is a hit; allowed, it stores nothing. Raises as `hit`."""
         if cost is ONE:
             try:
-                decision = self._guards[policy](key)
+                shortcut = self._guards[policy]
             except (KeyError, TypeError):
-                decision = None
-            if decision is not None:
-                return decision
+                pass  # No short cut, or a mistake: looked at in full below.
+            else:
+                decision = shortcut(key)
+                if decision is not None:
+                    return decision
         return self._one(Hit(key, policy, cost=cost, guard=True))
 
     def peek(self, key: str, policy: str, cost: int = 1) -> Decision:
@@ -161,7 +178,7 @@ class BanHammer(_Shell):
             return decisions
         batch = Batch(self._rules, hits, stop=stop)
         replies = self._backend.evaluate(batch.asked, self._rules.policies, now=self._now(), stop=stop)
-        return Decisions(hits, batch.settled(replies))
+        return Decisions(batch.settled(replies))
 
     def ban(
         self,
@@ -179,8 +196,9 @@ class BanHammer(_Shell):
         rule = self._rules.bannable(key, policy)
         index, micros = manual_ban(rule, duration, threshold)
         now = self._now()
-        ban = self._backend.ban(key, rule, index=index, duration=micros, reason=reason, now=now)
-        self._rules.banned_by_hand(rule, index, ban, now)
+        ban_id = uuid4().hex
+        ban = self._backend.ban(key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=now)
+        self._rules.banned_by_hand(rule, index, replace(ban, id=ban_id, reason=reason), now)
         return ban
 
     def unban(self, key: str, policy: str) -> Ban | None:
@@ -248,22 +266,26 @@ class AsyncBanHammer(_Shell):
         """Count `cost` units by `key` and return the decision; see `BanHammer.hit`."""
         if cost is ONE:
             try:
-                decision = self._hits[policy](key)
+                shortcut = self._hits[policy]
             except (KeyError, TypeError):
-                decision = None  # No short cut, or a mistake: looked at in full below.
-            if decision is not None:
-                return decision
+                pass  # No short cut, or a mistake: looked at in full below.
+            else:
+                decision = shortcut(key)
+                if decision is not None:
+                    return decision
         return await self._one(Hit(key, policy, cost=cost))
 
     async def guard(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Ask before the outcome is known; see `BanHammer.guard`."""
         if cost is ONE:
             try:
-                decision = self._guards[policy](key)
+                shortcut = self._guards[policy]
             except (KeyError, TypeError):
-                decision = None
-            if decision is not None:
-                return decision
+                pass  # No short cut, or a mistake: looked at in full below.
+            else:
+                decision = shortcut(key)
+                if decision is not None:
+                    return decision
         return await self._one(Hit(key, policy, cost=cost, guard=True))
 
     async def peek(self, key: str, policy: str, cost: int = 1) -> Decision:
@@ -272,13 +294,13 @@ class AsyncBanHammer(_Shell):
 
     async def hit_many(self, hits: Iterable[Hit], stop: bool = False) -> Decisions:
         """Decide hits in order; see `BanHammer.hit_many`."""
+        self._rules.worker.use_loop(asyncio.get_running_loop())
         hits = list(hits)
         if not stop and (decisions := self._many_at_once(hits)) is not None:
             return decisions
-        self._rules.worker.use_loop(asyncio.get_running_loop())
         batch = Batch(self._rules, hits, stop=stop)
         replies = await self._backend.aio.evaluate(batch.asked, self._rules.policies, now=self._now(), stop=stop)
-        return Decisions(hits, batch.settled(replies))
+        return Decisions(batch.settled(replies))
 
     async def ban(
         self,
@@ -293,8 +315,9 @@ class AsyncBanHammer(_Shell):
         rule = self._rules.bannable(key, policy)
         index, micros = manual_ban(rule, duration, threshold)
         now = self._now()
-        ban = await self._backend.aio.ban(key, rule, index=index, duration=micros, reason=reason, now=now)
-        self._rules.banned_by_hand(rule, index, ban, now)
+        ban_id = uuid4().hex
+        ban = await self._backend.aio.ban(key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=now)
+        self._rules.banned_by_hand(rule, index, replace(ban, id=ban_id, reason=reason), now)
         return ban
 
     async def unban(self, key: str, policy: str) -> Ban | None:

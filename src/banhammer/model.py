@@ -7,7 +7,7 @@ Times are integer microseconds since the Unix epoch, except in what an applicati
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,6 +17,9 @@ from banhammer.errors import ConfigError
 Verdict = Literal["allowed", "throttled", "banned"]
 Mode = Literal["enforce", "shadow"]
 OnError = Literal["local", "open", "closed"]
+Origin = Literal["hit", "manual"]
+Clock = Callable[[], int]
+"""What tells the time: Unix microseconds."""
 
 MAX_COST: Final = 1_000_000
 MAX_RATE: Final = 100_000
@@ -26,6 +29,8 @@ MAX_PERIOD: Final = 365 * DAY
 MAX_SPAN: Final = 3650 * DAY
 """The longest tolerance, rung and `forgive_after`: ten years."""
 MAX_STRIKES: Final = 2**31 - 1
+MAX_THRESHOLDS: Final = 32
+"""Thresholds of one policy: a record keeps their flags in 32 bits."""
 RING: Final = 12
 """Slots in the ring of one tracked window."""
 
@@ -60,7 +65,7 @@ class Threshold:
         *,
         burst: int | None = None,
         ban: Duration | Iterable[Duration] | None = None,
-        actions: Iterable[str] = (),
+        actions: Iterable[str] | None = (),
     ) -> None:
         mistakes: list[str] = []
         micros = _duration(mistakes, "period", period, MIN_PERIOD, MAX_PERIOD)
@@ -73,8 +78,7 @@ class Threshold:
         if burst is not None and (not _is_int(burst) or burst < least):
             kind = "a throttle" if ban is None else "a ban threshold"
             mistakes.append(f"burst: {burst!r}; {kind} needs an integer of at least {least}")
-        if isinstance(actions, str) or not all(isinstance(name, str) and name for name in actions):
-            mistakes.append(f"actions: {actions!r}; write a list of names, like ['block_local']")
+        names = name_list(mistakes, "actions", actions, "names, like ['block_local']")
         if mistakes:
             raise ConfigError(mistakes)
         room = limit if burst is None else burst
@@ -86,7 +90,7 @@ class Threshold:
         put(self, "period", micros)
         put(self, "burst", room)
         put(self, "ban", rungs)
-        put(self, "actions", tuple(actions))
+        put(self, "actions", names)
         put(self, "interval", interval)
         put(self, "tolerance", interval * room)
 
@@ -129,19 +133,25 @@ class Policy:
         name: str,
         thresholds: Iterable[Threshold],
         *,
-        track: Iterable[Duration] = (),
-        forgive_after: Duration = "1d",
+        track: Iterable[Duration] | None = (),
+        forgive_after: Duration | None = "1d",
         mode: Mode | None = None,
-        on_error: OnError = "local",
-        allow: Iterable[str] = (),
-        deny: Iterable[str] = (),
+        on_error: OnError | None = "local",
+        allow: Iterable[str] | None = (),
+        deny: Iterable[str] | None = (),
     ) -> None:
+        track = () if track is None else track
+        forgive_after = "1d" if forgive_after is None else forgive_after
+        on_error = "local" if on_error is None else on_error
         mistakes: list[str] = []
         if not isinstance(name, str) or not _POLICY_NAME.fullmatch(name):
             mistakes.append(f"name: {name!r}; use up to 64 of a-z, 0-9, '_', '.', '-', a letter or digit first")
-        levels = tuple(thresholds)
+        levels = tuple(thresholds) if isinstance(thresholds, Iterable) else ()
         if not levels or not all(isinstance(level, Threshold) for level in levels):
-            mistakes.append("thresholds: a policy needs at least one Threshold")
+            mistakes.append(f"thresholds: {thresholds!r}; a policy needs a list of at least one Threshold")
+            levels = ()
+        if len(levels) > MAX_THRESHOLDS:
+            mistakes.append(f"thresholds: {len(levels)}; a policy has at most {MAX_THRESHOLDS}")
         spellings = tuple(track) if not isinstance(track, (str, int, float)) else (track,)
         windows = tuple(
             _duration(mistakes, f"track.{i}", window, MIN_PERIOD, MAX_PERIOD) for i, window in enumerate(spellings)
@@ -153,9 +163,8 @@ class Policy:
             mistakes.append(f"mode: {mode!r}; use 'enforce' or 'shadow'")
         if on_error not in ("local", "open", "closed"):
             mistakes.append(f"on_error: {on_error!r}; use 'local', 'open' or 'closed'")
-        for label, entries in (("allow", allow), ("deny", deny)):
-            if isinstance(entries, str) or not all(isinstance(entry, str) and entry for entry in entries):
-                mistakes.append(f"{label}: {entries!r}; write a list of keys and networks")
+        allowed = name_list(mistakes, "allow", allow, "keys and networks")
+        denied = name_list(mistakes, "deny", deny, "keys and networks")
         if mistakes:
             raise ConfigError(f"policies.{name}.{mistake}" for mistake in mistakes)
         put = object.__setattr__
@@ -165,10 +174,21 @@ class Policy:
         put(self, "forgive_after", forgive)
         put(self, "mode", mode)
         put(self, "on_error", on_error)
-        put(self, "allow", tuple(allow))
-        put(self, "deny", tuple(deny))
+        put(self, "allow", allowed)
+        put(self, "deny", denied)
         put(self, "windows", windows)
         put(self, "top", max((index for index, level in enumerate(levels) if level.ban), default=-1))
+
+
+def name_list(mistakes: list[str], label: str, value: object, what: str) -> tuple[str, ...]:
+    """Return a list of non-empty strings as a tuple, `None` as an empty one; what is wrong joins `mistakes`."""
+    if value is None:
+        return ()
+    names = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if names is None or not all(isinstance(name, str) and name for name in names):
+        mistakes.append(f"{label}: {value!r}; write a list of {what}")
+        return ()
+    return names
 
 
 def _is_int(value: object) -> bool:
@@ -281,7 +301,7 @@ class Ban:
     strikes: int
     since: float
     until: float
-    origin: Literal["hit", "manual"]
+    origin: Origin
     reason: str
     id: str
     """The id of the escalation that made or last lengthened it."""
@@ -313,7 +333,7 @@ class Escalation:
     cost: int
     reason: str
     shadow: bool
-    origin: Literal["hit", "manual"]
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)

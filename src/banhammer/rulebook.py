@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from time import time
 from typing import Literal
 
 from banhammer import core
 from banhammer.actions import Action, resolve
 from banhammer.backends import Reading
-from banhammer.backends.shortcut import Shortcut
+from banhammer.backends.shortcut import Shortcut, wall_clock
 from banhammer.core import Reply
 from banhammer.decision import Calm, Decision, decide, listed, rates, rooms, seconds_until, to_seconds
-from banhammer.durations import Duration, parse_duration
+from banhammer.durations import FOREVER, Duration, parse_duration
 from banhammer.errors import ConfigError, UnknownPolicyError
 from banhammer.lists import KeyList
-from banhammer.model import MAX_COST, MAX_SPAN, Ban, Escalation, Hit, Mode, Policy, Status
+from banhammer.model import MAX_COST, MAX_SPAN, Ban, Escalation, Hit, Mode, Policy, Status, name_list
 from banhammer.worker import Worker
 
 ListName = Literal["allow", "deny"]
@@ -31,14 +30,19 @@ class Rulebook:
         *,
         actions: Mapping[str, Action] | None,
         mode: Mode,
-        allow: Iterable[str],
-        deny: Iterable[str],
+        allow: Iterable[str] | None,
+        deny: Iterable[str] | None,
     ) -> None:
+        mistakes: list[str] = []
+        allow = name_list(mistakes, "allow", allow, "keys and networks")
+        deny = name_list(mistakes, "deny", deny, "keys and networks")
+        if mistakes:
+            raise ConfigError(mistakes)
         if mode not in ("enforce", "shadow"):
             raise ConfigError(f"mode: {mode!r}; use 'enforce' or 'shadow'")
         self.policies: dict[str, Policy] = {}
         self._lists: dict[str, tuple[KeyList, KeyList]] = {}
-        for policy in policies:
+        for policy in _policies(policies):
             if policy.name in self.policies:
                 raise ConfigError(f"policies.{policy.name}: it is given twice; leave one out")
             self.policies[policy.name] = policy if policy.mode else _with_mode(policy, mode)
@@ -51,7 +55,7 @@ class Rulebook:
         """Return `shortcut` for the keys that are on no list of `policy`."""
         if policy.name not in self._lists:
             return shortcut
-        return lambda key: None if self.listed(policy, key) else shortcut(key)
+        return lambda key: None if key.__class__ is not str or self.listed(policy, key) else shortcut(key)
 
     def plain(self, policy: Policy) -> bool:
         """Return whether an admission needs no second look: enforced, and no lists."""
@@ -114,7 +118,11 @@ class Rulebook:
 
     def lifted_by_hand(self, policy: Policy, ban: Ban, now: int | None) -> None:
         """Queue the undoing of whatever the ban's thresholds set off."""
-        names = (name for threshold in policy.thresholds[: ban.threshold + 1] for name in threshold.actions)
+        own = ban.threshold if policy.top >= 0 else -1  # Also a throttle, if an operator banned under it.
+        thresholds = [
+            level for index, level in enumerate(policy.thresholds[: ban.threshold + 1]) if level.ban or index == own
+        ]
+        names = (name for threshold in thresholds for name in threshold.actions)
         escalation = self._of_ban(policy, ban.threshold, ban, "lifted", now)
         self.worker.submit(escalation, tuple(dict.fromkeys(names)))
 
@@ -151,7 +159,7 @@ class Rulebook:
             threshold=index,
             verdict=verdict,
             strikes=ban.strikes,
-            at=time() if now is None else now / 1e6,
+            at=(wall_clock() if now is None else now) / 1e6,
             until=ban.until,
             limit=threshold.limit,
             period=threshold.period / 1e6,
@@ -220,7 +228,7 @@ def manual_ban(policy: Policy, duration: Duration | None, threshold: int | None)
         index = threshold
     if duration is not None:
         micros = parse_duration(duration, forever=True)
-        if micros > MAX_SPAN and str(duration).strip().lower() not in ("forever", "inf"):
+        if MAX_SPAN < micros < FOREVER:
             raise ValueError(f"duration: {duration!r}; at most ten years, or forever")
         return index, micros
     if not policy.thresholds[index].ban:
@@ -232,7 +240,7 @@ def manual_ban(policy: Policy, duration: Duration | None, threshold: int | None)
 
 def status_of(policy: Policy, reading: Reading) -> Status:
     """Return what an operator sees of a record."""
-    record, now = core.load(policy, reading.record, reading.now), reading.now
+    record, now = reading.record, reading.now
     banned = now < record.banned_until
     return Status(
         key=reading.key,
@@ -247,6 +255,13 @@ def status_of(policy: Policy, reading: Reading) -> Status:
         rates=rates(policy, record, now),
         ban=reading.ban,
     )
+
+
+def _policies(given: object) -> list[Policy]:
+    found = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) else None
+    if found is None or not all(isinstance(policy, Policy) for policy in found):
+        raise ConfigError(f"policies: {given!r}; give a list of Policy")
+    return found
 
 
 def _with_mode(policy: Policy, mode: Mode) -> Policy:

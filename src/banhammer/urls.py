@@ -43,9 +43,11 @@ def wrong_url(url: object) -> str | None:
         return f"{redact(repr(url))}; it must be the URL of a store, like 'memory://'"
     scheme, separator, _ = url.partition("://")
     known = ", ".join(f"{name}://" for name in SCHEMES)
+    if not separator and scheme.lower() in SCHEMES:
+        return f"{redact(url)!r} is not a URL; write {scheme.lower()}://"
     if not separator:
         return f"{redact(url)!r} is not a URL; use one of {known}"
-    if scheme not in SCHEMES:
+    if scheme.lower() not in SCHEMES:
         hint = did_you_mean(scheme, SCHEMES) or f"; use one of {known}"
         return f"{redact(url)!r} has an unknown scheme{hint}"
     return None

@@ -38,11 +38,6 @@ def ladder(threshold: Threshold) -> str:
     return f"bans for {', then '.join(rungs)}".replace("then ever", "then for ever")
 
 
-def reason(threshold: Threshold) -> str:
-    """Return the short reason of a ban by a hit, like `over 10 per 1h`."""
-    return threshold.reason
-
-
 def rate(threshold: Threshold) -> str:
     """Return the two numbers that make a meter, like `10 at once, then 1 every 6m`."""
     return f"{threshold.burst:,} at once, then {_every(threshold)}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import Any, Final
 
 from banhammer.actions import Action
@@ -45,12 +46,13 @@ class Worker:
         """Queue the actions `names` for `escalation`; never waits."""
         if not names:
             return
-        if not self._enqueue((escalation, names)):
-            self.dropped += 1
-            log.warning("escalation %s dropped: %d are waiting", escalation.id, QUEUE_SIZE)
-            return
-        if self._thread is None or not self._thread.is_alive():
-            self._start()
+        with self._starting:
+            if not self._enqueue((escalation, names)):
+                self.dropped += 1
+                log.warning("escalation %s dropped: %d are waiting", escalation.id, QUEUE_SIZE)
+            elif self._thread is None:
+                self._thread = threading.Thread(target=self._run, args=(self._jobs,), name="banhammer", daemon=True)
+                self._thread.start()
 
     def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run coroutine actions on `loop` from now on, where the application lives."""
@@ -63,13 +65,15 @@ class Worker:
             return jobs.all_tasks_done.wait_for(lambda: not jobs.unfinished_tasks, timeout)
 
     def close(self, timeout: float) -> None:
-        """Drain within `timeout` seconds and let the thread end."""
-        if self._thread is None:
-            return
+        """Drain within `timeout` seconds and let the thread end after the action that it is running."""
         if not self.drain(timeout):
             log.warning("closed with %d escalations still waiting", self._jobs.unfinished_tasks)
-        self._jobs.put(None)
-        self._thread = None
+        with self._starting:
+            jobs, thread = self._jobs, self._thread
+            self._jobs, self._thread = Queue(QUEUE_SIZE), None
+        if thread is not None:
+            _discard(jobs)
+            jobs.put(None)
 
     def _enqueue(self, job: _Job) -> bool:
         try:
@@ -82,13 +86,7 @@ class Worker:
         """Begin anew: what a parent queued is the parent's to run, and its thread does not exist here."""
         self._jobs = Queue(QUEUE_SIZE)
         self._thread = None
-        self._starting = threading.Lock()
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, args=(self._jobs,), name="banhammer", daemon=True)
-                self._thread.start()
+        self._starting = threading.RLock()  # Re-entrant: a finalizer that hits must not lock itself out.
 
     def _run(self, jobs: Queue[_Job | None]) -> None:
         while (job := jobs.get()) is not None:
@@ -108,19 +106,26 @@ class Worker:
             return
         try:
             self._call(act, escalation)
-        except Exception:
+        except BaseException:  # Also SystemExit: an action that exits ends itself, not the worker.
             self.failures += 1
             log.exception("action %s failed for key %r of policy %r", name, escalation.key, escalation.policy)
 
     def _call(self, act: Callable[[Escalation], Any], escalation: Escalation) -> None:
-        if not inspect.iscoroutinefunction(act):
-            act(escalation)
+        result = act(escalation)
+        if not inspect.iscoroutine(result):
             return
         loop = self._loop
         if loop is None or not loop.is_running():
-            asyncio.run(act(escalation))
+            asyncio.run(result)
         else:
-            asyncio.run_coroutine_threadsafe(act(escalation), loop).result()
+            asyncio.run_coroutine_threadsafe(result, loop).result()
+
+
+def _discard(jobs: Queue[_Job | None]) -> None:
+    with contextlib.suppress(Empty):
+        while True:
+            jobs.get_nowait()
+            jobs.task_done()
 
 
 def _verb(action: Action, escalation: Escalation) -> Callable[[Escalation], Any] | None:

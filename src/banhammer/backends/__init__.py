@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from banhammer.core import Reply
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Ban, Hit, Policy, Record
+from banhammer.urls import wrong_url
 
 Policies = Mapping[str, Policy]
 """The policies that a batch uses, by name, each with its mode settled."""
@@ -79,9 +80,13 @@ class Backend(Protocol):
         index: int,
         duration: int | None,
         reason: str,
+        id: str,
         now: int | None = None,
     ) -> Ban:
-        """Ban by hand under threshold `index` (see `core.ban`) and return the ban in force."""
+        """Ban by hand under threshold `index` (see `core.ban`) and return the ban in force.
+
+        `id` is the escalation's; the ban takes it, unless it was in force and is not lengthened.
+        """
         ...
 
     def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
@@ -132,6 +137,7 @@ class AsyncBackend(Protocol):
         index: int,
         duration: int | None,
         reason: str,
+        id: str,
         now: int | None = None,
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
@@ -188,10 +194,11 @@ class Immediate:
         index: int,
         duration: int | None,
         reason: str,
+        id: str,
         now: int | None = None,
     ) -> Ban:
         """Ban by hand at once."""
-        return self._backend.ban(key, policy, index=index, duration=duration, reason=reason, now=now)
+        return self._backend.ban(key, policy, index=index, duration=duration, reason=reason, id=id, now=now)
 
     async def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
         """End the ban in force at once."""
@@ -220,15 +227,20 @@ class Immediate:
         self._backend.close()
 
 
-def open_backend(url: str) -> Backend:
-    """Return the store that `url` names, without connecting. Raises `ConfigError` for a scheme nobody serves."""
-    scheme, separator, _ = url.partition("://")
-    opener = _SCHEMES.get(scheme.lower()) if separator else None
+def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool = True) -> Backend:
+    """Return the store that `url` names, without connecting.
+
+    `deadline` (us) and `denial_cache` are for stores outside this process. Raises `ConfigError` for a scheme that
+    nobody serves, or a setting in the URL that the store does not know.
+    """
+    wrong = wrong_url(url)
+    if wrong:
+        raise ConfigError(f"backend: {wrong}")
+    scheme = url.partition("://")[0].lower()
+    opener = _OPENERS.get(scheme)
     if opener is None:
-        shown = f"{scheme}://" if separator else repr(url)
-        known = ", ".join(f"{name}://" for name in sorted(_SCHEMES))
-        raise ConfigError(f"backend: {shown}; use one of {known}{did_you_mean(scheme, _SCHEMES)}")
-    return opener(url)
+        raise ConfigError(f"backend: {scheme}:// has no store in this version; use memory://")
+    return opener(url, deadline, denial_cache)
 
 
 def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, object]:
@@ -249,10 +261,10 @@ def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, o
     return settings
 
 
-def _memory(url: str) -> Backend:
+def _memory(url: str, deadline: int, denial_cache: bool) -> Backend:
     from banhammer.backends.memory import MemoryBackend
 
-    return MemoryBackend.from_url(url)
+    return MemoryBackend.from_url(url)  # It answers at once: no deadline, nothing to cache.
 
 
-_SCHEMES: dict[str, Callable[[str], Backend]] = {"memory": _memory}
+_OPENERS: dict[str, Callable[[str, int, bool], Backend]] = {"memory": _memory}

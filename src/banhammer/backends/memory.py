@@ -14,12 +14,12 @@ from uuid import uuid4
 from banhammer import core
 from banhammer.backends import Backend, Immediate, Policies, Reading, Traits, query, shortcut
 from banhammer.backends.leaving import Leaving
-from banhammer.backends.shortcut import Clock, Shortcut, Table, pack, unpack, wall_clock
+from banhammer.backends.shortcut import Shortcut, Table, pack, unpack, wall_clock
 from banhammer.core import FRESH, Reply
 from banhammer.decision import Calm, Decision, to_seconds
 from banhammer.errors import ConfigError
 from banhammer.forks import renew_after_fork
-from banhammer.model import Ban, Hit, Policy, Record
+from banhammer.model import Ban, Clock, Hit, Origin, Policy, Record
 
 DEFAULT_MAX_KEYS: Final = 100_000
 
@@ -29,7 +29,7 @@ class _Detail:
 
     __slots__ = ("id", "origin", "reason", "since")
 
-    def __init__(self, since: int, origin: str, reason: str, ban_id: str) -> None:
+    def __init__(self, since: int, origin: Origin, reason: str, ban_id: str) -> None:
         self.since = since
         self.origin = origin
         self.reason = reason
@@ -57,7 +57,7 @@ class MemoryBackend:
 
     def renew(self) -> None:
         """Take a free lock: in a forked child, the thread that held the old one does not exist."""
-        self.lock = RLock()  # Re-entrant: a signal handler or finalizer may hit while the lock is held.
+        self.lock = RLock()  # Re-entrant: a finalizer that hits must not lock itself out.
 
     @classmethod
     def from_url(cls, url: str) -> Backend:
@@ -110,6 +110,7 @@ class MemoryBackend:
         index: int,
         duration: int | None,
         reason: str,
+        id: str,
         now: int | None = None,
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
@@ -117,7 +118,7 @@ class MemoryBackend:
         with self.lock:
             before = self._stored(key, policy)
             record = self._change(key, policy, at, lambda stored: core.ban(policy, stored, index, duration, at))
-            self._note(key, policy, before, at, "manual", reason, uuid4().hex)
+            self._note(key, policy, before, record, at, ("manual", reason, id))
             return self._ban_of(key, policy, record)
 
     def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
@@ -176,7 +177,7 @@ class MemoryBackend:
 
     def hit_batch(
         self, hits: Sequence[Hit], policy: Policy, clock: Clock | None
-    ) -> tuple[list[Decision | Calm | None], int] | None:
+    ) -> tuple[list[Decision | Calm | None], list[str], int] | None:
         """Return the short cut's answers to a batch; see `shortcut.hit_batch`."""
         return shortcut.hit_batch(hits, policy, clock, self._table(policy))
 
@@ -218,8 +219,10 @@ class MemoryBackend:
                 if reply.tripped:
                     reply.ids = tuple(uuid4().hex for _ in reply.tripped)
                     if reply.verdict == "banned":
+                        if stored is not None:  # The trip emptied a meter: the record may be due sooner.
+                            self._leaving.added(policy, key, reply.record, now, again=True)
                         reason = policy.thresholds[reply.tripped[-1]].reason
-                        self._note(key, policy, record, now, "hit", reason, reply.ids[-1])
+                        self._note(key, policy, record, reply.record, now, ("hit", reason, reply.ids[-1]))
                 return reply
 
     def _change(self, key: str, policy: Policy, now: int, change: Callable[[Record], Record]) -> Record:
@@ -239,10 +242,13 @@ class MemoryBackend:
             self._leaving.added(policy, key, record, now, again=stored is not None)
             return record
 
-    def _note(self, key: str, policy: Policy, before: Record, now: int, origin: str, reason: str, ban_id: str) -> None:
+    def _note(
+        self, key: str, policy: Policy, before: Record, after: Record, now: int, cause: tuple[Origin, str, str]
+    ) -> None:
+        """Keep what made the ban or lengthened it: its origin, reason and id."""
         known = self._details.get((policy.name, key)) if now < before.banned_until else None
-        since = now if known is None else known.since
-        self._details[policy.name, key] = _Detail(since, origin, reason, ban_id)
+        if known is None or after.banned_until > before.banned_until:
+            self._details[policy.name, key] = _Detail(now if known is None else known.since, *cause)
 
     def _ban_of(self, key: str, policy: Policy, record: Record) -> Ban:
         detail = self._details[policy.name, key]
@@ -253,7 +259,7 @@ class MemoryBackend:
             strikes=record.strikes,
             since=to_seconds(detail.since),
             until=to_seconds(record.banned_until),
-            origin=detail.origin,  # type: ignore[arg-type]
+            origin=detail.origin,
             reason=detail.reason,
             id=detail.id,
         )

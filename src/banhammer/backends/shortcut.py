@@ -19,11 +19,10 @@ from typing import Any, Final, Protocol
 from banhammer import core
 from banhammer.decision import PLAIN, SHADOW, Calm, Decision, admitted, denied
 from banhammer.durations import FOREVER
-from banhammer.model import Hit, Policy, Record, Verdict
+from banhammer.model import Clock, Hit, Policy, Record, Verdict
 
 ONE: Final = 1
 
-Clock = Callable[[], int]
 Table = dict[str, Any]
 """Each key's record: a calm one bare (see `pack`), anything more as a `Record`."""
 Shortcut = Callable[[str], Decision | None]
@@ -105,8 +104,8 @@ def guards(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
 
 def hit_batch(
     batch: Sequence[Hit], policy: Policy, clock: Clock | None, table: Table
-) -> tuple[list[Decision | Calm | None], int] | None:
-    """Return what each hit left of its key's calm record, `None` for those still to be decided, and `now`.
+) -> tuple[list[Decision | Calm | None], list[str], int] | None:
+    """Return what each hit left of its key's calm record (`None`: still to be decided), the keys, and `now`.
 
     For single units by known keys under one policy with one threshold; `None` for any other batch, which the
     first pass finds before anything is charged.
@@ -115,7 +114,11 @@ def hit_batch(
     if policy.windows or len(policy.thresholds) > 1 or not threshold.burst or not HAS_GIL:
         return None
     name = policy.name
-    keys = [hit.key for hit in batch if hit.key in table and hit.cost is ONE and hit.policy == name and not hit.guard]
+    keys = [
+        hit.key
+        for hit in batch
+        if hit.key.__class__ is str and hit.key in table and hit.cost is ONE and hit.policy == name and not hit.guard
+    ]
     if len(keys) < len(batch):
         return None
     now = wall_clock() if clock is None else clock()
@@ -136,7 +139,7 @@ def hit_batch(
         except (KeyError, TypeError):  # It left meanwhile, or it is more than calm.
             new = None
         append(new)
-    return after, now
+    return after, keys, now
 
 
 def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
@@ -152,6 +155,7 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
         if key.__class__ is not str:
             return None
         now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+        new: Any
         if key not in table:
             new = now + interval
             return admitted(policy, key, now, new, context) if store.insert(policy, key, new, now, real_time) else None
@@ -166,11 +170,13 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
             table[key] = new
             allowed = True
             verdict: Verdict = "allowed"
+        elif record.__class__ is not Record:
+            return None  # A tuple: the policy had another number of thresholds.
         else:
             new = record
             tat = record.tats[0] if len(record.tats) == 1 else FOREVER
-            if tat - now > tolerance:
-                return None
+            if tat - now > tolerance or (record.over and tat <= now):
+                return None  # A clamp or a lapsed flag is a change, which evaluate writes down.
             if now < record.banned_until:
                 verdict = "banned"
             elif record.over == 1 and tat - now > tolerance - interval and not (bans or record.strikes):
@@ -215,7 +221,10 @@ def _hits_three(policy: Policy, clock: Clock | None, table: Table, store: Store)
         third = (third if third > now else now) + t3
         if first - now > room1 or second - now > room2 or third - now > room3:
             return None
-        table[key] = new = (first, second, third)
+        new = (first, second, third)  # Building it may collect garbage and so run code: look again.
+        if key not in table or table[key] is not record:
+            return None
+        table[key] = new
         decision = Decision()
         decision.allowed = True
         decision.verdict = "allowed"
@@ -255,7 +264,7 @@ def _hits_all(policy: Policy, clock: Clock | None, table: Table, store: Store) -
                 return None
             after.append(new_tat)
         record = tuple(after)
-        if table[key] is not tats:
+        if key not in table or table[key] is not tats:
             return None
         table[key] = record
         return admitted(policy, key, now, record, context)

@@ -7,10 +7,9 @@ from typing import Final, Generic, TypeVar
 
 Value = TypeVar("Value")
 
-ROOM: Final = 200_000
-"""Keys that a table holds at most."""
-EXACT: Final = 1 << 18
-"""Distinct keys that are counted exactly; above, the count is an estimate within about half a percent."""
+MOST_KEYS: Final = 200_000
+"""Keys of which all is kept and that are counted exactly; above, the quiet ones leave, and the count is an
+estimate within about half a percent."""
 _HASHES: Final = 1 << 61
 
 
@@ -23,7 +22,7 @@ class Table(Generic[Value]):
 
     __slots__ = ("_half", "_leave", "_old", "_young")
 
-    def __init__(self, leave: Callable[[str, Value], None], room: int = ROOM) -> None:
+    def __init__(self, leave: Callable[[str, Value], None], room: int = MOST_KEYS) -> None:
         self._leave = leave
         self._half = max(room // 2, 1)
         self._young: dict[str, Value] = {}
@@ -55,7 +54,7 @@ class Distinct:
 
     __slots__ = ("_exact", "_hashes", "_limit")
 
-    def __init__(self, exact: int = EXACT) -> None:
+    def __init__(self, exact: int = MOST_KEYS) -> None:
         self._exact = exact
         self._hashes: set[int] = set()
         self._limit = _HASHES

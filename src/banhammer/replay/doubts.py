@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from banhammer.durations import format_duration
-from banhammer.replay.bounded import EXACT
-from banhammer.replay.engine import MAX_KEYS, STARTER, Rules
-from banhammer.replay.order import ROOM
+from banhammer.replay.bounded import MOST_KEYS
+from banhammer.replay.engine import STARTER, Rules
+from banhammer.replay.order import MOST_WAITING
 from banhammer.replay.summary import Summary, ThresholdReport, count, percent
 
 _INNER: Final = tuple(
@@ -92,13 +92,16 @@ def _doubts(summary: Summary, evidence: Evidence) -> list[str]:
     doubts += _short(summary, evidence)
     if evidence.late:
         late = count(evidence.late, "line")
-        doubts.append(f"{late} came more than 60 s late and were decided later than they happened.")
+        doubts.append(
+            f"{late} came more than 60 s late, decided at the time of the one decided before; where they are many, "
+            "look for a line from the future."
+        )
     if evidence.crowded:
-        doubts.append(f"Over {ROOM:,} lines fell within 60 s, so late ones among them may be out of order.")
+        doubts.append(f"Over {MOST_WAITING:,} lines fell within 60 s, so late ones among them may be out of order.")
     if evidence.estimated:
         doubts.append(
-            f"There were more than {EXACT:,} keys: their number is an estimate, and of each policy the "
-            f"{MAX_KEYS:,} that matter most were kept in mind."
+            f"There were more than {MOST_KEYS:,} keys: their number is an estimate, and of each policy the so many "
+            "that matter most were kept in mind."
         )
     shadow = [policy.name for policy in summary.policies if policy.shadow]
     if shadow:

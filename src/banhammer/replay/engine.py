@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from banhammer.decision import Decision
 from banhammer.hammer import BanHammer
-from banhammer.model import Mode, Policy
+from banhammer.model import Escalation, Hit, Mode, Policy
+from banhammer.replay.bounded import MOST_KEYS
 from banhammer.replay.entry import Entry
-from banhammer.routes import Route, Routes
+from banhammer.routes import Route, Routes, after, ask, before, denial
 
-MAX_KEYS: Final = 200_000
-"""Records kept at once; the least missed leave first, so only a log of very many keys is decided milder."""
 STARTER: Final = "the starter rules"
 """Where rules come from that were not asked for."""
 
@@ -30,21 +29,32 @@ class Rules:
     origin: str = STARTER
 
 
-@dataclass(slots=True)
 class Asked:
-    """One policy that was asked about a request, and what it said."""
+    """One hit or guard of a request, and the decision on it.
 
-    route: Route
-    key: str
-    decision: Decision
-    counted: bool
-    """Whether it is a hit, as an allowed guard is not."""
-    after: bool = False
-    """Whether it was asked after the response."""
+    `fails`: for what was asked before the response, whether the log says that the outcome counts; `None` for
+    what was counted after it.
+    """
+
+    __slots__ = ("decision", "fails", "hit")
+
+    def __init__(self, hit: Hit, decision: Decision, fails: bool | None = None) -> None:
+        self.hit = hit
+        self.decision = decision
+        self.fails = fails
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is a hit, as an allowed guard is not."""
+        return not self.hit.guard or self.decision.verdict != "allowed"
 
 
 class Engine:
-    """Decides requests one after another; use it as a context manager."""
+    """Decides requests one after another.
+
+    It remembers `MOST_KEYS` keys of each policy. The least missed leave first, so only a log of very many keys
+    is decided milder.
+    """
 
     __slots__ = ("_hammer", "_now", "_routes", "policies")
 
@@ -52,8 +62,9 @@ class Engine:
         self._now = 0
         self._routes = Routes(rules.routes)
         self._hammer = BanHammer(
-            [_without_actions(policy) for policy in rules.policies],
-            backend=f"memory://?max_keys={MAX_KEYS}",
+            rules.policies,
+            backend=f"memory://?max_keys={MOST_KEYS * max(len(rules.policies), 1)}",
+            actions=dict.fromkeys(_actions(rules.policies), _nothing),
             mode=rules.mode,
             allow=rules.allow,
             deny=rules.deny,
@@ -64,23 +75,17 @@ class Engine:
     def decide(self, entry: Entry, now: int) -> tuple[list[Asked], Decision | None]:
         """Decide one request at `now` (us): what was asked, in order, and the decision that denied it."""
         self._now = now
-        hammer = self._hammer
         matched = self._routes.match(entry)
-        asked = []
-        for route, key in matched:
-            if route.codes:
-                decision = hammer.guard(key, route.policy, route.cost)
-                asked.append(Asked(route, key, decision, decision.verdict != "allowed"))
-            else:
-                decision = hammer.hit(key, route.policy, route.cost)
-                asked.append(Asked(route, key, decision, True))
-            if not decision.allowed:
-                return asked, decision
-        for route, key in matched:
-            if entry.status in route.codes:
-                decision = hammer.hit(key, route.policy, route.cost)
-                asked.append(Asked(route, key, decision, True, after=True))
-        return asked, None
+        hits = before(matched)
+        decisions = ask(self._hammer, hits, stop=True)
+        asked = [
+            Asked(hit, decision, entry.status in route.codes)
+            for (route, _), hit, decision in zip(matched, hits, decisions, strict=False)  # Ends at a denial.
+        ]
+        denied = denial(decisions)
+        if denied is None and (hits := after(matched, entry.status)):
+            asked += map(Asked, hits, ask(self._hammer, hits))
+        return asked, denied
 
     def close(self) -> None:
         """Let go of the hammer."""
@@ -90,11 +95,12 @@ class Engine:
         return self._now
 
 
-def _without_actions(policy: Policy) -> Policy:
-    """Return the policy with nothing to run: a replay must not report anybody."""
-    bare = copy.copy(policy)
-    thresholds = tuple(copy.copy(threshold) for threshold in policy.thresholds)
-    for threshold in thresholds:
-        object.__setattr__(threshold, "actions", ())
-    object.__setattr__(bare, "thresholds", thresholds)
-    return bare
+def _actions(policies: Iterable[Policy]) -> Iterator[str]:
+    """Yield the names of all actions."""
+    for policy in policies:
+        for threshold in policy.thresholds:
+            yield from threshold.actions
+
+
+def _nothing(escalation: Escalation) -> None:
+    """Stand in for every action: a replay must not report anybody."""

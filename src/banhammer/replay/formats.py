@@ -28,7 +28,7 @@ _PLAIN: Final = re.compile(
 _HEAD: Final = re.compile(rf'[\s\0\ufeff]*+([^\s"]++)(?>(.*?)\[{_STAMP}\])\s*+', re.ASCII | re.DOTALL)
 _QUOTED: Final = re.compile(rf'"({_METHOD})\s++((?:[^"\\]|\\.)++)"\s++([1-9]\d\d)(?!\d)', re.ASCII | re.DOTALL)
 _UNQUOTED: Final = re.compile(rf'"({_METHOD})\s++(?>(.*?)"\s([1-9]\d\d)(?!\d))', re.ASCII | re.DOTALL)
-_PROTOCOL: Final = re.compile(r"\s++HTTP/[\d.]*+\s*\Z", re.ASCII)
+_PROTOCOL: Final = re.compile(r"HTTP/[\d.]*+", re.ASCII)
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MEMO: Final = 4_096
 """Minutes and addresses remembered; then anew, so that no log fills the memory."""
@@ -69,7 +69,7 @@ class Parser:
         request = _QUOTED.match(line, head.end()) or _UNQUOTED.match(line, head.end())
         if request is None:
             return None
-        path = _PROTOCOL.sub("", request[2]).strip()
+        path = _path(request[2])
         start = self._minute(minute, zone)
         client = self._client(ip)
         if client is None or not path or start is None or second > "60":
@@ -122,15 +122,22 @@ class Parser:
         return start
 
 
+def _path(target: str) -> str:
+    """Return what stands between the method and the protocol, if one does."""
+    target = target.strip()
+    pieces = target.rsplit(None, 1)
+    return pieces[0] if len(pieces) == 2 and _PROTOCOL.fullmatch(pieces[1]) else target
+
+
 def _name(user: str) -> str | None:
     name = user.strip()
     return None if name in ("", "-") else name
 
 
 _CLUES: Final[tuple[tuple[str, Callable[[str], object]], ...]] = (
-    ("time", re.compile(rf"\[{_STAMP}\]|\"(?:ts|time|StartUTC|StartLocal)\"\s*:", re.ASCII).search),
-    ("status", re.compile(r'"\s[1-9]\d\d(?!\d)|"(?:status|DownstreamStatus)"\s*:', re.ASCII).search),
-    ("method and path", re.compile(rf'"{_METHOD}\s++[^\s"]|"(?:uri|RequestPath)"\s*:', re.ASCII).search),
+    ("time", re.compile(rf"\[{_STAMP}\]|\"(?:ts|time|StartUTC|StartLocal)\"\s*+:", re.ASCII).search),
+    ("status", re.compile(r'"\s[1-9]\d\d(?!\d)|"(?:status|DownstreamStatus)"\s*+:', re.ASCII).search),
+    ("method and path", re.compile(rf'"{_METHOD}\s++[^\s"]|"(?:uri|RequestPath)"\s*+:', re.ASCII).search),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -24,9 +24,17 @@ WIDTH: Final = 60
 
 
 @contextmanager
-def watching(console: Console, first: float, last: float, seconds: float) -> Iterator[Watch]:
+def watching(
+    console: Console,
+    first: float,
+    last: float,
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Watch]:
     """Give a `Watch` that shows a replay from `first` to `last` (Unix seconds) in about so many seconds."""
-    began = time.monotonic()
+    began = clock()
     shown = 0.0
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
@@ -36,7 +44,7 @@ def watching(console: Console, first: float, last: float, seconds: float) -> Ite
             if share * seconds < shown + 1 / FRAMES:
                 return
             shown = share * seconds
-            time.sleep(max(began + shown - time.monotonic(), 0))
+            sleep(max(began + shown - clock(), 0))
             live.update(_picture(summary, now, share), refresh=True)
 
         yield watch

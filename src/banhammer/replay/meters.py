@@ -11,7 +11,7 @@ from typing import Final
 from banhammer.decision import Decision
 from banhammer.durations import FOREVER
 from banhammer.model import Policy, Threshold
-from banhammer.replay.bounded import ROOM, Table
+from banhammer.replay.bounded import MOST_KEYS, Table
 from banhammer.replay.summary import BINS, Headroom, WhatIf
 
 _FINE: Final = 50
@@ -53,7 +53,7 @@ class _Key:
 class PolicyMeters:
     """The meters of all keys under one policy, of which the quiet ones are folded into histograms."""
 
-    def __init__(self, policy: Policy, room: int = ROOM) -> None:
+    def __init__(self, policy: Policy, room: int = MOST_KEYS) -> None:
         self.keys = 0
         self._policy = policy
         self._size = len(policy.thresholds)

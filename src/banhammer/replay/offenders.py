@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from banhammer.decision import Decision
-from banhammer.replay.bounded import ROOM, Distinct, Table
+from banhammer.replay.bounded import MOST_KEYS, Distinct, Table
 from banhammer.replay.entry import Entry
 from banhammer.replay.summary import Served, WorstKey
 
@@ -20,7 +20,7 @@ class Offenders:
 
     __slots__ = ("_banned", "_found", "_requests", "clients")
 
-    def __init__(self, room: int = ROOM) -> None:
+    def __init__(self, room: int = MOST_KEYS) -> None:
         self.clients = Distinct()
         self._banned = Distinct()
         self._requests: Table[list[int]] = Table(lambda key, number: None, room)

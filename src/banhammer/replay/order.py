@@ -1,8 +1,8 @@
 """The order of decision: by time, then by file, then by line, in memory that does not grow with the logs.
 
 Each log has its own buffer, because rotated files may be named in any order: a line may come up to 60 s after
-the newest line of its own log. One that comes later is not moved back: it is decided where it stands, at the
-time of the last one decided before it (or at its own, where that is later). The logs are then merged by time.
+the newest line of its own log. The logs are then merged by time. A line that comes later is not moved back: it is
+decided where it stands, at the time of the last one decided, of whichever log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from banhammer.replay.entry import Entry
 
 LATE: Final = 60 * SECOND
 """How late a line may be and still be put in order."""
-ROOM: Final = 500_000
+MOST_WAITING: Final = 500_000
 """Lines that all buffers hold together, so that a log whose times stand still cannot fill the memory."""
 
 Timed = tuple[int, Entry]
@@ -34,37 +34,43 @@ class Lateness:
         self.crowded = 0
 
 
-def in_order(logs: list[Iterable[Entry]], lateness: Lateness | None = None, *, room: int = ROOM) -> Iterator[Timed]:
+def in_order(
+    logs: list[Iterable[Entry]], lateness: Lateness | None = None, *, room: int = MOST_WAITING
+) -> Iterator[Timed]:
     """Yield the requests of all logs with the times (us) at which to decide them; these never go back."""
     share = max(room // max(len(logs), 1), 1)
-    streams = [reordered(log, lateness or Lateness(), room=share) for log in logs]
-    if len(streams) == 1:
-        return streams[0]
-    return heapq.merge(*streams, key=itemgetter(0))
+    streams = [_reordered(log, lateness or Lateness(), room=share) for log in logs]
+    last = -1
+    for time, late, entry in streams[0] if len(streams) == 1 else heapq.merge(*streams, key=itemgetter(0)):
+        if not late or last < 0:
+            last = time
+        yield last, entry
 
 
-def reordered(entries: Iterable[Entry], lateness: Lateness, *, room: int = ROOM) -> Iterator[Timed]:
-    """Yield the requests of one log in the order of their times, equal times in the order of their lines."""
+def _reordered(entries: Iterable[Entry], lateness: Lateness, *, room: int) -> Iterator[tuple[int, bool, Entry]]:
+    """Yield the requests of one log in the order of their times, equal times in the order of their lines.
+
+    With each goes the time by which it is merged with those of other logs, which never goes back, and whether it
+    came too late to be put in order.
+    """
     waiting: list[tuple[int, int, Entry]] = []
-    newest = last = 0
+    newest = due = last = -1
     for number, entry in enumerate(entries):
         time = entry.time
         if time > newest:
-            newest = time
-        elif time < last:
+            newest, due = time, time - LATE
+        elif time < due:
             lateness.late += 1
+            last = time if last < 0 else last
+            yield last, True, entry
+            continue
         heapq.heappush(waiting, (time, number, entry))
-        due = newest - LATE
-        while waiting[0][0] <= due:
+        while waiting[0][0] <= due or len(waiting) > room:
+            lateness.crowded += waiting[0][0] > due
             time, _, ready = heapq.heappop(waiting)
             last = max(last, time)
-            yield last, ready
-        if len(waiting) > room:
-            lateness.crowded += 1
-            time, _, ready = heapq.heappop(waiting)
-            last = max(last, time)
-            yield last, ready
+            yield last, False, ready
     while waiting:
         time, _, ready = heapq.heappop(waiting)
         last = max(last, time)
-        yield last, ready
+        yield last, False, ready

@@ -15,6 +15,7 @@ from banhammer.replay.order import Lateness, in_order
 from banhammer.replay.summary import Summary
 from banhammer.replay.tally import Tally
 from banhammer.replay.texts import clean, printable
+from banhammer.replay.texts import masked as shortened
 
 SAMPLES: Final = 5
 _SAMPLE_LENGTH: Final = 120
@@ -31,13 +32,14 @@ def replay(
     progress: Progress = lambda size: None,
     watch: Watch | None = None,
 ) -> Summary:
-    """Run the named logs through the rules; `masked` shortens the addresses in what is returned.
+    """Run the named logs through the rules; `masked` shortens the addresses in what is watched and returned.
 
     Raises `OSError` for a log that cannot be read.
     """
     sources = [Source(name) for name in names]
     reading = _Reading(rules)
-    tally = Tally(rules)
+    text = shortened if masked else printable
+    tally = Tally(rules, text)
     lateness = Lateness()
     engine = Engine(rules)
     decide, add = engine.decide, tally.add
@@ -64,7 +66,7 @@ def replay(
         damage=[doubt for source in sources for doubt in source.doubts],
     )
     conclude(summary, evidence)
-    clean(summary, masked=masked)
+    clean(summary, text)
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from banhammer.decision import Decision
@@ -12,17 +13,22 @@ from banhammer.replay.entry import Entry
 from banhammer.replay.meters import PolicyMeters
 from banhammer.replay.offenders import Offenders
 from banhammer.replay.summary import BanReport, PolicyReport, Summary, ThresholdReport, whole
+from banhammer.replay.texts import printable
 from banhammer.replay.timeline import Timeline
-from banhammer.words import describe, reason
+from banhammer.words import describe
 
 WORST: Final = 10
 SERVED: Final = 5
 
 
 class Tally:
-    """Counts decided requests; `summary` fills in what they come to."""
+    """Counts decided requests; `summary` is what they come to so far.
 
-    def __init__(self, rules: Rules) -> None:
+    `text` makes a key fit to be shown, because a summary may be watched while it grows.
+    """
+
+    def __init__(self, rules: Rules, text: Callable[[str], str] = printable) -> None:
+        self._text = text
         self._policies = {policy.name: policy for policy in rules.policies}
         self._reports = {policy.name: _report(policy, rules.mode) for policy in rules.policies}
         self._meters = {policy.name: PolicyMeters(policy) for policy in rules.policies}
@@ -45,14 +51,14 @@ class Tally:
             self._first = time
         client = entry.client
         self._offenders.request(client, client=True)
-        for key in {one.key for one in asked if one.key != client}:
+        for key in {one.hit.key for one in asked if one.hit.key != client}:
             self._offenders.request(key, client=False)
         bar = self._timeline.at(now // SECOND)
         for one in asked:
             if one.counted:
                 bar.bans += self._hit(one, now)
-            if not one.after:
-                self._suppose(one, entry, now, denial)
+            if one.fails is not None:
+                self._suppose(one, now, denial)
         requests = self._summary.requests
         if denial is None:
             bar.allowed += 1
@@ -100,7 +106,7 @@ class Tally:
     def _hit(self, one: Asked, now: int) -> int:
         """Count one hit, and return the thresholds that it tripped."""
         decision = one.decision
-        name = one.route.policy
+        name = one.hit.policy
         report = self._reports[name]
         self._meters[name].observe(decision)
         if decision.verdict == "allowed":
@@ -120,24 +126,23 @@ class Tally:
 
     def _bans(self, one: Asked, now: int) -> int:
         decision = one.decision
-        name = one.route.policy
+        name = one.hit.policy
         until = decision.banned_until or 0.0
         for index in decision.tripped:
             self._reports[name].thresholds[index].bans += 1
-            why = reason(self._policies[name].thresholds[index])
-            self._summary.bans.append(
-                BanReport(decision.key, name, index, whole(now / SECOND), whole(until), decision.strikes, why)
-            )
+            why = self._policies[name].thresholds[index].reason
+            key = self._text(decision.key)
+            ban = BanReport(key, name, index, whole(now / SECOND), whole(until), decision.strikes, why)
+            self._summary.bans.append(ban)
         self._offenders.banned_at(decision, now)
         return len(decision.tripped)
 
-    def _suppose(self, one: Asked, entry: Entry, now: int, denial: Decision | None) -> None:
-        route = one.route
-        guard = route.guarded
+    def _suppose(self, one: Asked, now: int, denial: Decision | None) -> None:
+        hit = one.hit
         # A request that something else denied has no response, so its guard never becomes a hit.
         answered = denial is None or denial is one.decision
-        counts = not guard or (answered and entry.status in route.codes)
-        self._meters[route.policy].suppose(one.key, route.cost, now, guard=guard, counts=counts)
+        counts = not hit.guard or (answered and bool(one.fails))
+        self._meters[hit.policy].suppose(hit.key, hit.cost, now, guard=hit.guard, counts=counts)
 
 
 def _report(policy: Policy, mode: Mode) -> PolicyReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Final
 
 from banhammer.replay.summary import Summary
@@ -24,12 +25,13 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def clean(summary: Summary, *, masked: bool) -> None:
-    """Make every text of a summary printable and, where asked, shorten the addresses in it."""
+def masked(text: str) -> str:
+    """Return the text printable and with every address shortened."""
+    return mask(printable(text))
 
-    def text(raw: str) -> str:
-        return mask(printable(raw)) if masked else printable(raw)
 
+def clean(summary: Summary, text: Callable[[str], str]) -> None:
+    """Make every text of a finished summary fit to be shown: `text` is `printable` or `masked`."""
     for ban in summary.bans:
         ban.key = text(ban.key)
     for served in summary.served:
