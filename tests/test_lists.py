@@ -117,9 +117,7 @@ def test_membership_is_that_of_a_naive_reading(entries: list[Network], key: Netw
 
 
 @given(networks(versions=(4,)), st.ip_addresses(v=4))
-def test_a_mapped_entry_counts_as_its_ipv4(
-    network: ipaddress.IPv4Network, address: ipaddress.IPv4Address
-) -> None:
+def test_a_mapped_entry_counts_as_its_ipv4(network: ipaddress.IPv4Network, address: ipaddress.IPv4Address) -> None:
     mapped = f"::ffff:{network.network_address}/{network.prefixlen + 96}"
     for one in (address, network.network_address):
         assert (str(one) in KeyList([mapped])) == (one in network)

@@ -89,7 +89,9 @@ def test_a_line_counts_when_what_decides_it_can_be_read(tmp_path: Path) -> None:
         (["10:01:40", "10:00:30", "10:00:20"], [30, 30, 100]),
     ],
 )
-def test_a_line_over_a_minute_late_is_decided_at_the_time_of_the_last_one(clocks: list[str], decided: list[int]) -> None:
+def test_a_line_over_a_minute_late_is_decided_at_the_time_of_the_last_one(
+    clocks: list[str], decided: list[int]
+) -> None:
     requests = [request for at in clocks if (request := read_line(line(at, "GET /", 200)))]
     began = 1_431_856_800 * SECOND
     assert [request["now"] - began for request in in_order(requests)] == [second * SECOND for second in decided]

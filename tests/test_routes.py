@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from banhammer.errors import ConfigError
 from banhammer.hammer import BanHammer
 from banhammer.identity import parse_selector
-from banhammer.model import Hit, Policy, Threshold
-from banhammer.routes import Route, Routes, _overlap, after, before, denial, wrong_order
+from banhammer.model import Hit, Mode, Policy, Threshold
+from banhammer.routes import Route, Routes, _overlap, after, ask, before, denial, wrong_order
 
 NOW = 1_700_000_000_000_000
 IP = "203.0.113.9"
 
 
 class FakeRequest:
-    def __init__(
-        self, method: str = "GET", path: str = "/", ip: str | None = IP, user: str | None = None
-    ) -> None:
+    def __init__(self, method: str = "GET", path: str = "/", ip: str | None = IP, user: str | None = None) -> None:
         self.method, self.path, self.ip, self.user = method, path, ip, user
         self.host = None
 
@@ -67,9 +65,7 @@ def matched_policies(routes: Sequence[Route], method: str, path: str) -> list[st
         ({"path": "/" + "a" * 5000}, "GET", "/" + "a" * 5000, True),
     ],
 )
-def test_a_route_matches_by_path_and_method(
-    settings: dict[str, object], method: str, path: str, matches: bool
-) -> None:
+def test_a_route_matches_by_path_and_method(settings: dict[str, object], method: str, path: str, matches: bool) -> None:
     routes = [Route(policy="p", **settings)]
     assert matched_policies(routes, method, path) == ["p"] * matches
 
@@ -153,21 +149,60 @@ def test_before_the_application_a_route_with_status_is_a_guard_and_one_without_a
     ("status", "hits"),
     [(401, [Hit(IP, "failed", cost=3)]), (503, [Hit(IP, "failed", cost=3)]), (200, []), (403, [])],
 )
-def test_after_the_application_only_a_status_that_holds_the_code_is_a_hit(
-    status: int, hits: list[Hit]
-) -> None:
+def test_after_the_application_only_a_status_that_holds_the_code_is_a_hit(status: int, hits: list[Hit]) -> None:
     matched = Routes([GUARDED, PLAIN]).match(FakeRequest(path="/login"))
     assert after(matched, status) == hits
 
 
 def request(hammer: BanHammer, routes: Routes, status: int, path: str = "/login") -> str:
-    """Decide one request as every caller does; return the denying policy, or an empty text."""
+    """Decide one request as a caller with a shared store does; return the denying policy, or an empty text."""
     matched = routes.match(FakeRequest(path=path))
     denied = denial(hammer.hit_many(before(matched), stop=True))
     if denied is not None:
         return denied.policy
     hammer.hit_many(after(matched, status))
     return ""
+
+
+def asked(hammer: BanHammer, routes: Routes, status: int, path: str = "/login") -> str:
+    """Decide one request as a caller in one process does."""
+    matched = routes.match(FakeRequest(path=path))
+    denied = denial(ask(hammer, before(matched), stop=True))
+    if denied is not None:
+        return denied.policy
+    ask(hammer, after(matched, status))
+    return ""
+
+
+REQUESTS = st.lists(st.sampled_from([200, 401, 404]), max_size=30)
+MODES = st.sampled_from(["enforce", "shadow"])
+STATUSES = st.sampled_from([None, 401, "4xx"])
+POLICY_SETS = st.lists(st.tuples(st.integers(1, 4), st.booleans(), MODES, STATUSES), min_size=1, max_size=4)
+
+
+@given(POLICY_SETS, REQUESTS)
+def test_one_call_for_all_and_a_call_for_each_decide_alike(
+    drawn: list[tuple[int, bool, Mode, int | str | None]], statuses: list[int]
+) -> None:
+    policies = [
+        Policy(f"p{index}", [Threshold(limit, "1h", ban="1h" if bans else None)], mode=mode)
+        for index, (limit, bans, mode, _) in enumerate(drawn)
+    ]
+    routes = Routes([Route(policy=f"p{index}", status=status) for index, (*_, status) in enumerate(drawn)])
+    one, each = hammer_of(*policies), hammer_of(*policies)
+    for status in statuses:
+        assert request(one, routes, status) == asked(each, routes, status)
+    for policy in policies:
+        assert one.peek(IP, policy.name) == each.peek(IP, policy.name)
+
+
+def test_only_with_stop_a_denial_ends_a_list_of_hits() -> None:
+    hits = [Hit(IP, "tight"), Hit(IP, "tight"), Hit(IP, "z")]
+    for stop, left in ((True, 0), (False, 1)):
+        hammer = hammer_of(throttle("tight", 1), throttle("z"))
+        decisions = ask(hammer, hits, stop=stop)
+        assert [decision.allowed for decision in decisions] == [True, False, True][: 2 + left]
+        assert used(hammer, "z") == left
 
 
 def hammer_of(*policies: Policy) -> BanHammer:
@@ -324,9 +359,7 @@ SIMPLE = st.text("ab*?", max_size=3)
 @given(SIMPLE, SIMPLE)
 def test_two_globs_overlap_exactly_when_some_path_matches_both(left: str, right: str) -> None:
     witnesses = ("".join(letters) for size in range(7) for letters in itertools.product("ab", repeat=size))
-    assert _overlap(left, right) == any(
-        fnmatchcase(path, left) and fnmatchcase(path, right) for path in witnesses
-    )
+    assert _overlap(left, right) == any(fnmatchcase(path, left) and fnmatchcase(path, right) for path in witnesses)
 
 
 @given(GLOB, GLOB, PATH)

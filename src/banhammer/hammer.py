@@ -113,9 +113,9 @@ class _Shell:
             return None
         if found is None:
             return None
-        answers, keys, now = found
-        left = [index for index, answer in enumerate(answers) if answer is None]
-        if left:
+        answers, _, keys, now = found
+        if found.left:
+            left = [index for index, answer in enumerate(answers) if answer is None]
             batch = Batch(rules, [hits[index] for index in left], stop=False)
             replies = memory.evaluate(batch.asked, rules.policies, now=now if self._clock else None)
             for index, decision in zip(left, batch.settled(replies), strict=True):

@@ -14,9 +14,9 @@ from uuid import uuid4
 from banhammer import core
 from banhammer.backends import Backend, Immediate, Policies, Reading, Traits, query, shortcut
 from banhammer.backends.leaving import Leaving
-from banhammer.backends.shortcut import Shortcut, Table, pack, unpack, wall_clock
+from banhammer.backends.shortcut import BatchAnswers, Shortcut, Table, pack, unpack, wall_clock
 from banhammer.core import FRESH, Reply
-from banhammer.decision import Calm, Decision, to_seconds
+from banhammer.decision import Calm, to_seconds
 from banhammer.errors import ConfigError
 from banhammer.forks import renew_after_fork
 from banhammer.model import Ban, Clock, Hit, Origin, Policy, Record
@@ -177,7 +177,7 @@ class MemoryBackend:
 
     def hit_batch(
         self, hits: Sequence[Hit], policy: Policy, clock: Clock | None
-    ) -> tuple[list[Decision | Calm | None], list[str], int] | None:
+    ) -> BatchAnswers | None:
         """Return the short cut's answers to a batch; see `shortcut.hit_batch`."""
         return shortcut.hit_batch(hits, policy, clock, self._table(policy))
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from threading import RLock
 from time import monotonic_ns, time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from banhammer import core
 from banhammer.decision import PLAIN, SHADOW, Calm, Decision, admitted, denied
@@ -40,6 +40,15 @@ class Store(Protocol):
     def insert(self, policy: Policy, key: str, calm: Calm, now: int, real_time: bool) -> bool:
         """Store a new key's calm record; return whether it did."""
         ...
+
+
+class BatchAnswers(NamedTuple):
+    """What each hit of a batch left of its key's calm record; `None` for the `left` ones still to be decided."""
+
+    after: list[Decision | Calm | None]
+    left: int
+    keys: list[str]
+    now: int
 
 
 def wall_clock() -> int:
@@ -104,29 +113,24 @@ def guards(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
 
 def hit_batch(
     batch: Sequence[Hit], policy: Policy, clock: Clock | None, table: Table
-) -> tuple[list[Decision | Calm | None], list[str], int] | None:
-    """Return what each hit left of its key's calm record (`None`: still to be decided), the keys, and `now`.
+) -> BatchAnswers | None:
+    """Return the answers to single units under one policy with one threshold; `None` for any other batch.
 
-    For single units by known keys under one policy with one threshold; `None` for any other batch, which the
-    first pass finds before anything is charged.
+    What is no such batch is found before anything is charged.
     """
     threshold = policy.thresholds[0]
     if policy.windows or len(policy.thresholds) > 1 or not threshold.burst or not HAS_GIL:
         return None
     name = policy.name
-    keys = [
-        hit.key
-        for hit in batch
-        if hit.key.__class__ is str and hit.key in table and hit.cost is ONE and hit.policy == name and not hit.guard
-    ]
-    if len(keys) < len(batch):
+    keys = [hit.key for hit in batch if hit.cost is ONE and hit.policy == name and not hit.guard]
+    if len(keys) < len(batch) or not all(keys) or not {*map(type, keys)} <= {str}:
         return None
     now = wall_clock() if clock is None else clock()
     interval = threshold.interval
     fresh = now + interval
     latest = now + threshold.tolerance - interval
     after: list[Decision | Calm | None] = []
-    append = after.append
+    left = 0
     for key in keys:
         try:
             tat = table[key]
@@ -136,10 +140,12 @@ def hit_batch(
                 table[key] = new = tat + interval
             else:
                 new = None
-        except (KeyError, TypeError):  # It left meanwhile, or it is more than calm.
+                left += 1
+        except (KeyError, TypeError):  # A new key, or one whose record is more than calm.
             new = None
-        append(new)
-    return after, keys, now
+            left += 1
+        after.append(new)
+    return BatchAnswers(after, left, keys, now)
 
 
 def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
