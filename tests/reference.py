@@ -132,6 +132,8 @@ class ReferenceHammer:
             index = next((i for i, each in enumerate(rules.thresholds) if each.ban), None)
         elif not 0 <= index < len(rules.thresholds):
             raise ValueError(f"no threshold {threshold!r}")
+        if not any(each.ban for each in rules.thresholds):
+            index = None  # A policy without a ladder: its level is then 0, and no action runs.
         micros = self._given(duration)
         if micros is None and (index is None or not rules.thresholds[index].ban):
             raise ValueError("a threshold without a ladder needs a duration")

@@ -327,3 +327,21 @@ def test_the_built_in_actions_are_always_known(name: str) -> None:
     with BanHammer([trap(name)]) as hammer:
         assert not hammer.hit(KEY, "trap")
         assert hammer.drain(5)
+
+
+def test_coroutine_actions_survive_one_loop_after_another() -> None:
+    ran: list[str] = []
+
+    async def note(escalation: Escalation) -> None:
+        ran.append(escalation.key)
+
+    hammer = AsyncBanHammer([trap("note")], actions={"note": note})
+
+    async def request(key: str) -> None:
+        await hammer.hit(key, "trap")
+
+    for number in range(50):
+        asyncio.run(request(f"k{number}"))
+    asyncio.run(hammer.close())
+    assert 50 - len(set(ran)) <= hammer._rules.worker.failures
+    assert hammer._rules.worker.drain(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ import pytest
 
 from banhammer import BanHammer, Decision, Escalation, Hit, Policy, Threshold
 from banhammer.backends.memory import MemoryBackend
+from banhammer.core import Reply
 from banhammer.testing import ManualClock
 
 THREADS = 8
@@ -177,3 +179,40 @@ def test_bans_lifts_and_resets_race_with_hits_without_an_error() -> None:
     hammer.reset("k", "p")
     assert hammer.status("k", "p").strikes == 0
     assert hammer.hit("k", "p").remaining == 4
+
+
+def test_a_thread_that_was_held_up_forgives_no_debt() -> None:
+    policy = Policy("api", [Threshold(1000, "1s", burst=10)])
+    backend = MemoryBackend()
+    start = 1_750_000_000_000_000
+    answers: list[Reply | None] = []
+
+    def held_up() -> int:
+        """Tell a time from before another thread's burst, the first time; then the time after it."""
+        if answers:
+            return start + 10_000
+        answers.extend(backend.evaluate([Hit("k", "api")] * 20, {"api": policy}, now=start + 10_000))
+        return start
+
+    answers.extend(backend.evaluate([Hit("k", "api")], {"api": policy}, now=held_up))
+    assert [answer.verdict for answer in answers if answer] == ["allowed"] * 10 + ["throttled"] * 11
+
+
+def test_threads_on_the_real_clock_admit_no_unit_too_many() -> None:
+    limit, burst, hits = 10_000, 10, 6_000
+    admitted = [0] * 8
+    with BanHammer([Policy("api", [Threshold(limit, "1s", burst=burst)])]) as hammer:
+
+        def work(number: int) -> None:
+            for _ in range(hits):
+                admitted[number] += hammer.hit("k", "api").allowed
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        began = time.monotonic_ns()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        window = (time.monotonic_ns() - began) // 1000 + 1
+    assert sum(admitted) <= burst + window * limit // 1_000_000 + 1
+    assert sum(admitted) < 8 * hits

@@ -48,6 +48,7 @@ class _Shell:
         denial_cache: bool | None = None,
     ) -> None:
         self._rules = Rulebook(policies, actions=actions, mode=mode or "enforce", allow=allow, deny=deny)
+        clock = None if clock is None else _checked(clock)
         self._clock = clock
         self._owns_backend = backend is None or isinstance(backend, str)
         if backend is None or isinstance(backend, str):
@@ -56,6 +57,8 @@ class _Shell:
                 deadline=parse_duration(DEADLINE if deadline is None else deadline),
                 denial_cache=clock is None if denial_cache is None else denial_cache,
             )
+        if not isinstance(backend, Backend):
+            raise ConfigError(f"backend: {backend!r}; give a URL, or an object with the verbs of Backend")
         self._backend = backend
         self._memory = backend if type(backend) is MemoryBackend else None
         self._hits: dict[str, Shortcut] = {}
@@ -98,9 +101,6 @@ class _Shell:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({sorted(self._rules.policies)}, backend={self._backend!r})"
 
-    def _now(self) -> int | None:
-        return None if self._clock is None else self._clock()
-
     def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
         """Decide a batch in memory without a second look at each hit, or return `None`."""
         memory, rules = self._memory, self._rules
@@ -117,10 +117,20 @@ class _Shell:
         if found.left:
             left = [index for index, answer in enumerate(answers) if answer is None]
             batch = Batch(rules, [hits[index] for index in left], stop=False)
-            replies = memory.evaluate(batch.asked, rules.policies, now=now if self._clock else None)
+            replies = memory.evaluate(batch.asked, rules.policies, now=self._clock)
             for index, decision in zip(left, batch.settled(replies), strict=True):
                 answers[index] = decision
         return Decisions(answers, keys, policy, now)
+
+
+def _checked(clock: Clock) -> Clock:
+    def tell() -> int:
+        now = clock()
+        if now.__class__ is not int:
+            raise TypeError(f"clock: it returned {now!r}; it must return microseconds as an integer")
+        return now
+
+    return tell
 
 
 class BanHammer(_Shell):
@@ -177,7 +187,7 @@ class BanHammer(_Shell):
         if not stop and (decisions := self._many_at_once(hits)) is not None:
             return decisions
         batch = Batch(self._rules, hits, stop=stop)
-        replies = self._backend.evaluate(batch.asked, self._rules.policies, now=self._now(), stop=stop)
+        replies = self._backend.evaluate(batch.asked, self._rules.policies, now=self._clock, stop=stop)
         return Decisions(batch.settled(replies))
 
     def ban(
@@ -195,39 +205,37 @@ class BanHammer(_Shell):
         """
         rule = self._rules.bannable(key, policy)
         index, micros = manual_ban(rule, duration, threshold)
-        now = self._now()
         ban_id = uuid4().hex
-        ban = self._backend.ban(key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=now)
-        self._rules.banned_by_hand(rule, index, replace(ban, id=ban_id, reason=reason), now)
+        ban = self._backend.ban(key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=self._clock)
+        self._rules.banned_by_hand(rule, index, replace(ban, id=ban_id, reason=reason), self._clock)
         return ban
 
     def unban(self, key: str, policy: str) -> Ban | None:
         """End the ban in force and return it, or `None`; strikes stay, and forgiving starts now."""
         rule = self._rules.subject(key, policy)
-        now = self._now()
-        ban = self._backend.lift(key, rule, now=now)
+        ban = self._backend.lift(key, rule, now=self._clock)
         if ban is not None:
-            self._rules.lifted_by_hand(rule, ban, now)
+            self._rules.lifted_by_hand(rule, ban, self._clock)
         return ban
 
     def reset(self, key: str, policy: str, strikes: bool = True) -> None:
         """Make `key` under `policy` as if never seen; with `strikes=False`, only empty its meters."""
         rule = self._rules.subject(key, policy)
-        self._backend.forget(key, rule, strikes=strikes, now=self._now())
+        self._backend.forget(key, rule, strikes=strikes, now=self._clock)
 
     def status(self, key: str, policy: str) -> Status:
         """Return the current record of `key` under `policy` in full."""
         rule = self._rules.subject(key, policy)
-        return status_of(rule, self._backend.read(key, rule, now=self._now()))
+        return status_of(rule, self._backend.read(key, rule, now=self._clock))
 
     def status_all(self) -> Iterator[Status]:
         """Stream every tracked record."""
         rules = self._rules.policies
-        return (status_of(rules[found.policy], found) for found in self._backend.records(rules, now=self._now()))
+        return (status_of(rules[found.policy], found) for found in self._backend.records(rules, now=self._clock))
 
     def bans(self) -> Iterator[Ban]:
         """Stream every ban in force."""
-        return self._backend.bans(self._rules.policies, now=self._now())
+        return self._backend.bans(self._rules.policies, now=self._clock)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until the escalations raised here have run, at most `timeout` seconds; return whether they have."""
@@ -253,7 +261,7 @@ class BanHammer(_Shell):
         which = rules.listed(policy, hit.key)
         if which is not None:
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")
-        (reply,) = self._backend.evaluate((hit,), rules.policies, now=self._now(), peek=peek)
+        (reply,) = self._backend.evaluate((hit,), rules.policies, now=self._clock, peek=peek)
         return rules.settle(hit, policy, cast(Reply, reply))
 
 
@@ -299,7 +307,7 @@ class AsyncBanHammer(_Shell):
         if not stop and (decisions := self._many_at_once(hits)) is not None:
             return decisions
         batch = Batch(self._rules, hits, stop=stop)
-        replies = await self._backend.aio.evaluate(batch.asked, self._rules.policies, now=self._now(), stop=stop)
+        replies = await self._backend.aio.evaluate(batch.asked, self._rules.policies, now=self._clock, stop=stop)
         return Decisions(batch.settled(replies))
 
     async def ban(
@@ -314,41 +322,41 @@ class AsyncBanHammer(_Shell):
         self._rules.worker.use_loop(asyncio.get_running_loop())
         rule = self._rules.bannable(key, policy)
         index, micros = manual_ban(rule, duration, threshold)
-        now = self._now()
         ban_id = uuid4().hex
-        ban = await self._backend.aio.ban(key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=now)
-        self._rules.banned_by_hand(rule, index, replace(ban, id=ban_id, reason=reason), now)
+        ban = await self._backend.aio.ban(
+            key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=self._clock
+        )
+        self._rules.banned_by_hand(rule, index, replace(ban, id=ban_id, reason=reason), self._clock)
         return ban
 
     async def unban(self, key: str, policy: str) -> Ban | None:
         """End the ban in force; see `BanHammer.unban`."""
         self._rules.worker.use_loop(asyncio.get_running_loop())
         rule = self._rules.subject(key, policy)
-        now = self._now()
-        ban = await self._backend.aio.lift(key, rule, now=now)
+        ban = await self._backend.aio.lift(key, rule, now=self._clock)
         if ban is not None:
-            self._rules.lifted_by_hand(rule, ban, now)
+            self._rules.lifted_by_hand(rule, ban, self._clock)
         return ban
 
     async def reset(self, key: str, policy: str, strikes: bool = True) -> None:
         """Make `key` under `policy` as if never seen; see `BanHammer.reset`."""
         rule = self._rules.subject(key, policy)
-        await self._backend.aio.forget(key, rule, strikes=strikes, now=self._now())
+        await self._backend.aio.forget(key, rule, strikes=strikes, now=self._clock)
 
     async def status(self, key: str, policy: str) -> Status:
         """Return the current record in full; see `BanHammer.status`."""
         rule = self._rules.subject(key, policy)
-        return status_of(rule, await self._backend.aio.read(key, rule, now=self._now()))
+        return status_of(rule, await self._backend.aio.read(key, rule, now=self._clock))
 
     async def status_all(self) -> AsyncIterator[Status]:
         """Stream every tracked record."""
         rules = self._rules.policies
-        async for found in self._backend.aio.records(rules, now=self._now()):
+        async for found in self._backend.aio.records(rules, now=self._clock):
             yield status_of(rules[found.policy], found)
 
     async def bans(self) -> AsyncIterator[Ban]:
         """Stream every ban in force."""
-        async for ban in self._backend.aio.bans(self._rules.policies, now=self._now()):
+        async for ban in self._backend.aio.bans(self._rules.policies, now=self._clock):
             yield ban
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # The contract's name.
@@ -376,5 +384,5 @@ class AsyncBanHammer(_Shell):
         which = rules.listed(policy, hit.key)
         if which is not None:
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")
-        (reply,) = await self._backend.aio.evaluate((hit,), rules.policies, now=self._now(), peek=peek)
+        (reply,) = await self._backend.aio.evaluate((hit,), rules.policies, now=self._clock, peek=peek)
         return rules.settle(hit, policy, cast(Reply, reply))

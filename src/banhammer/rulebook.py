@@ -9,13 +9,13 @@ from typing import Literal
 from banhammer import core
 from banhammer.actions import Action, resolve
 from banhammer.backends import Reading
-from banhammer.backends.shortcut import Shortcut, wall_clock
+from banhammer.backends.shortcut import Shortcut, tell
 from banhammer.core import Reply
 from banhammer.decision import Calm, Decision, decide, listed, rates, rooms, seconds_until, to_seconds
 from banhammer.durations import FOREVER, Duration, parse_duration
 from banhammer.errors import ConfigError, UnknownPolicyError
 from banhammer.lists import KeyList
-from banhammer.model import MAX_COST, MAX_SPAN, Ban, Escalation, Hit, Mode, Policy, Status, name_list
+from banhammer.model import MAX_COST, MAX_SPAN, Ban, Clock, Escalation, Hit, Mode, Policy, Status, name_list
 from banhammer.worker import Worker
 
 ListName = Literal["allow", "deny"]
@@ -110,20 +110,20 @@ class Rulebook:
             self._escalate(hit, policy, reply)
         return decide(policy, hit, reply, shadow=policy.mode == "shadow")
 
-    def banned_by_hand(self, policy: Policy, index: int, ban: Ban, now: int | None) -> None:
+    def banned_by_hand(self, policy: Policy, index: int, ban: Ban, clock: Clock | None) -> None:
         """Queue the actions of the threshold under which an operator banned; in a policy without a ladder, none."""
         if policy.top >= 0:
-            escalation = self._of_ban(policy, index, ban, "banned", now)
+            escalation = self._of_ban(policy, index, ban, "banned", clock)
             self.worker.submit(escalation, policy.thresholds[index].actions)
 
-    def lifted_by_hand(self, policy: Policy, ban: Ban, now: int | None) -> None:
+    def lifted_by_hand(self, policy: Policy, ban: Ban, clock: Clock | None) -> None:
         """Queue the undoing of whatever the ban's thresholds set off."""
         own = ban.threshold if policy.top >= 0 else -1  # Also a throttle, if an operator banned under it.
         thresholds = [
             level for index, level in enumerate(policy.thresholds[: ban.threshold + 1]) if level.ban or index == own
         ]
         names = (name for threshold in thresholds for name in threshold.actions)
-        escalation = self._of_ban(policy, ban.threshold, ban, "lifted", now)
+        escalation = self._of_ban(policy, ban.threshold, ban, "lifted", clock)
         self.worker.submit(escalation, tuple(dict.fromkeys(names)))
 
     def _escalate(self, hit: Hit, policy: Policy, reply: Reply) -> None:
@@ -149,7 +149,7 @@ class Rulebook:
             self.worker.submit(escalation, threshold.actions)
 
     def _of_ban(
-        self, policy: Policy, index: int, ban: Ban, verdict: Literal["banned", "lifted"], now: int | None
+        self, policy: Policy, index: int, ban: Ban, verdict: Literal["banned", "lifted"], clock: Clock | None
     ) -> Escalation:
         threshold = policy.thresholds[index]
         return Escalation(
@@ -159,7 +159,7 @@ class Rulebook:
             threshold=index,
             verdict=verdict,
             strikes=ban.strikes,
-            at=(wall_clock() if now is None else now) / 1e6,
+            at=tell(clock) / 1e6,
             until=ban.until,
             limit=threshold.limit,
             period=threshold.period / 1e6,
@@ -225,7 +225,7 @@ def manual_ban(policy: Policy, duration: Duration | None, threshold: int | None)
     elif isinstance(threshold, bool) or not isinstance(threshold, int) or not 0 <= threshold < len(policy.thresholds):
         raise ValueError(f"threshold: {threshold!r}; policy {policy.name!r} has 0 to {len(policy.thresholds) - 1}")
     else:
-        index = threshold
+        index = threshold if policy.top >= 0 else 0
     if duration is not None:
         micros = parse_duration(duration, forever=True)
         if MAX_SPAN < micros < FOREVER:

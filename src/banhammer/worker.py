@@ -7,7 +7,8 @@ import contextlib
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import wait
 from queue import Empty, Full, Queue
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ log = logging.getLogger("banhammer")
 
 QUEUE_SIZE: Final = 10_000
 """Escalations that may wait; beyond that they are dropped, counted and logged."""
+
+LOOP_CHECK: Final = 0.1
+"""Seconds between two looks at whether the loop that runs an action still runs."""
 
 _Job = tuple[Escalation, tuple[str, ...]]
 
@@ -59,8 +63,13 @@ class Worker:
         self._loop = loop
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until all that was queued has run, at most `timeout` seconds; return whether it has."""
+        """Wait until all that was queued has run, at most `timeout` seconds; return whether it has.
+
+        An action that asks is answered at once: it cannot wait for itself.
+        """
         jobs = self._jobs
+        if threading.current_thread() is self._thread:
+            return False
         with jobs.all_tasks_done:
             return jobs.all_tasks_done.wait_for(lambda: not jobs.unfinished_tasks, timeout)
 
@@ -112,13 +121,41 @@ class Worker:
 
     def _call(self, act: Callable[[Escalation], Any], escalation: Escalation) -> None:
         result = act(escalation)
-        if not inspect.iscoroutine(result):
-            return
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            asyncio.run(result)
-        else:
-            asyncio.run_coroutine_threadsafe(result, loop).result()
+        if inspect.iscoroutine(result):
+            _finish(result, self._loop)
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop | None) -> None:
+    """Run a coroutine to its end on the application's loop, or on one of its own where that does not run.
+
+    Raises what it raised, and `RuntimeError` where the loop stopped in the middle of it.
+    """
+    started = threading.Event()
+
+    async def run() -> None:
+        started.set()
+        await coroutine
+
+    if loop is None or not loop.is_running():
+        asyncio.run(run())
+        return
+    outer = run()
+    try:
+        future = asyncio.run_coroutine_threadsafe(outer, loop)
+    except RuntimeError:  # It was closed just now.
+        outer.close()
+        asyncio.run(run())
+        return
+    while not future.done() and loop.is_running():
+        wait([future], LOOP_CHECK)
+    if future.done() and not future.cancelled():
+        future.result()
+        return
+    future.cancel()
+    if started.is_set():
+        raise RuntimeError("the event loop stopped in the middle of the action")
+    outer.close()
+    asyncio.run(run())
 
 
 def _discard(jobs: Queue[_Job | None]) -> None:
@@ -130,8 +167,6 @@ def _discard(jobs: Queue[_Job | None]) -> None:
 
 def _verb(action: Action, escalation: Escalation) -> Callable[[Escalation], Any] | None:
     """Return what to call: a lifted ban is told only to what can undo."""
-    lifted = escalation.verdict == "lifted"
-    found = getattr(action, "lift" if lifted else "run", None)
-    if found is not None:
-        return found  # type: ignore[no-any-return]
-    return None if lifted else action  # type: ignore[return-value]
+    if escalation.verdict == "lifted":
+        return getattr(action, "lift", None)
+    return action if callable(action) else action.run

@@ -14,11 +14,15 @@ from urllib.parse import urlsplit
 
 from banhammer.core import Reply
 from banhammer.errors import ConfigError, did_you_mean
-from banhammer.model import Ban, Hit, Policy, Record
+from banhammer.model import Ban, Clock, Hit, Policy, Record
 from banhammer.urls import wrong_url
 
 Policies = Mapping[str, Policy]
 """The policies that a batch uses, by name, each with its mode settled."""
+
+
+Now = int | Clock | None
+"""The injected time (us), or what tells it; `None`: the store's own clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,11 @@ class Reading:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A store, as `BanHammer` uses it. `now` (us) is the injected time; `None`: the store's own clock.
+    """A store, as `BanHammer` uses it.
 
-    Keys are non-empty strings and costs are in range: the caller has checked. Errors are `BackendError`.
+    A store of this process asks what tells the time only after it loaded a record: a time from before could
+    make another thread's younger TAT look like one that cannot be. Keys are non-empty strings and costs are in
+    range: the caller has checked. Errors are `BackendError`.
     """
 
     traits: Traits
@@ -62,7 +68,7 @@ class Backend(Protocol):
         hits: Sequence[Hit],
         policies: Policies,
         *,
-        now: int | None = None,
+        now: Now = None,
         stop: bool = False,
         peek: bool = False,
     ) -> list[Reply | None]:
@@ -81,7 +87,7 @@ class Backend(Protocol):
         duration: int | None,
         reason: str,
         id: str,
-        now: int | None = None,
+        now: Now = None,
     ) -> Ban:
         """Ban by hand under threshold `index` (see `core.ban`) and return the ban in force.
 
@@ -89,23 +95,23 @@ class Backend(Protocol):
         """
         ...
 
-    def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+    def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
         """End the ban in force now and return it, or return `None`."""
         ...
 
-    def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+    def forget(self, key: str, policy: Policy, *, strikes: bool, now: Now = None) -> None:
         """Drop the record; without `strikes`, only empty its meters."""
         ...
 
-    def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+    def read(self, key: str, policy: Policy, *, now: Now = None) -> Reading:
         """Return the record as it reads now."""
         ...
 
-    def records(self, policies: Policies, *, now: int | None = None) -> Iterator[Reading]:
+    def records(self, policies: Policies, *, now: Now = None) -> Iterator[Reading]:
         """Stream every record that is not lapsed, without blocking the store."""
         ...
 
-    def bans(self, policies: Policies, *, now: int | None = None) -> Iterator[Ban]:
+    def bans(self, policies: Policies, *, now: Now = None) -> Iterator[Ban]:
         """Stream every ban in force, without blocking the store."""
         ...
 
@@ -122,7 +128,7 @@ class AsyncBackend(Protocol):
         hits: Sequence[Hit],
         policies: Policies,
         *,
-        now: int | None = None,
+        now: Now = None,
         stop: bool = False,
         peek: bool = False,
     ) -> list[Reply | None]:
@@ -138,28 +144,28 @@ class AsyncBackend(Protocol):
         duration: int | None,
         reason: str,
         id: str,
-        now: int | None = None,
+        now: Now = None,
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
         ...
 
-    async def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+    async def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
         """End the ban in force; see `Backend.lift`."""
         ...
 
-    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: Now = None) -> None:
         """Drop the record or its meters; see `Backend.forget`."""
         ...
 
-    async def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+    async def read(self, key: str, policy: Policy, *, now: Now = None) -> Reading:
         """Return the record; see `Backend.read`."""
         ...
 
-    def records(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Reading]:
+    def records(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Reading]:
         """Stream the records; see `Backend.records`."""
         ...
 
-    def bans(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Ban]:
+    def bans(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Ban]:
         """Stream the bans; see `Backend.bans`."""
         ...
 
@@ -179,7 +185,7 @@ class Immediate:
         hits: Sequence[Hit],
         policies: Policies,
         *,
-        now: int | None = None,
+        now: Now = None,
         stop: bool = False,
         peek: bool = False,
     ) -> list[Reply | None]:
@@ -195,29 +201,29 @@ class Immediate:
         duration: int | None,
         reason: str,
         id: str,
-        now: int | None = None,
+        now: Now = None,
     ) -> Ban:
         """Ban by hand at once."""
         return self._backend.ban(key, policy, index=index, duration=duration, reason=reason, id=id, now=now)
 
-    async def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+    async def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
         """End the ban in force at once."""
         return self._backend.lift(key, policy, now=now)
 
-    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: Now = None) -> None:
         """Drop the record or its meters at once."""
         self._backend.forget(key, policy, strikes=strikes, now=now)
 
-    async def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+    async def read(self, key: str, policy: Policy, *, now: Now = None) -> Reading:
         """Return the record at once."""
         return self._backend.read(key, policy, now=now)
 
-    async def records(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Reading]:
+    async def records(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Reading]:
         """Stream the records."""
         for reading in self._backend.records(policies, now=now):
             yield reading
 
-    async def bans(self, policies: Policies, *, now: int | None = None) -> AsyncIterator[Ban]:
+    async def bans(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Ban]:
         """Stream the bans."""
         for ban in self._backend.bans(policies, now=now):
             yield ban
@@ -249,7 +255,11 @@ def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, o
     Raises `ConfigError` that names the setting and its value.
     """
     settings: dict[str, object] = {}
-    for part in filter(None, urlsplit(url).query.split("&")):
+    try:
+        parts = urlsplit(url).query.split("&")
+    except ValueError:
+        raise ConfigError("backend: the URL cannot be read; write scheme://user:password@host:port") from None
+    for part in filter(None, parts):
         name, _, text = part.partition("=")
         if name not in known:
             hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"

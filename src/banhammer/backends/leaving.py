@@ -20,6 +20,11 @@ DEBTS: Final = 1
 BANS: Final = 2
 """A ban is in force; due at its end."""
 
+_Place = tuple[int, int, str, str]
+"""Kind, due time, policy's name and key."""
+
+SETTLE: Final = 64
+"""How many stale entries an eviction puts right before it takes the best of those."""
 SWEEP: Final = 2
 """How many lapsed records an insertion may take along: more than one, so that they always run out."""
 
@@ -85,10 +90,12 @@ class Leaving:
             self._next_sweep = min((heap[0][0] + MINUTE for heap in self._heaps if heap), default=FOREVER)
 
     def _evict(self, now: int) -> None:
+        """Let one record leave. Exact, unless so many entries are stale that the lock would be held for long."""
         size = self.size
+        settled: list[_Place] = []
         for heap in self._heaps:
-            while heap and heap[0][0] <= now:
-                self._settle(heap, now)
+            while heap and heap[0][0] <= now and len(settled) < SETTLE:
+                settled.append(self._settle(heap, now))
                 if self.size < size:
                     return
         kind = LEFTOVERS
@@ -97,29 +104,35 @@ class Leaving:
             if not heap:
                 kind += 1
                 continue
+            if len(settled) >= SETTLE and min(settled)[0] < BANS:
+                _, _, name, key = min(settled)
+                self._leave(name, key)
+                self._orphaned()
+                return
             due, name, key = heap[0]
             if self._find(name, key, now) == (kind, due):
                 heappop(heap)
                 self._leave(name, key)
                 self.evicted_bans += kind == BANS
                 return
-            kind = min(kind, self._settle(heap, now))  # A meter that a trip cleared belongs further down.
+            settled.append(self._settle(heap, now))
+            kind = min(kind, settled[-1][0])  # A meter that a trip cleared belongs further down.
             if self.size < size:
                 return
 
-    def _settle(self, heap: list[_Entry], now: int) -> int:
-        """Put the top entry where it belongs at `now` and return its kind; a record that has lapsed leaves."""
-        _, name, key = heappop(heap)
+    def _settle(self, heap: list[_Entry], now: int) -> _Place:
+        """Put the top entry where it belongs at `now` and return its place; a record that has lapsed leaves."""
+        due, name, key = heappop(heap)
         found = self._find(name, key, now)
         if found is None:
             self._orphans -= 1
-            return BANS
+            return BANS, due, name, key
         kind, due = found
         if due <= now:
             self._leave(name, key)
         else:
             heappush(self._heaps[kind], (due, name, key))
-        return kind
+        return kind, due, name, key
 
     def _find(self, name: str, key: str, now: int) -> tuple[int, int] | None:
         found = self._peruse(name, key)

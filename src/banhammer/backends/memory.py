@@ -12,9 +12,9 @@ from typing import Final
 from uuid import uuid4
 
 from banhammer import core
-from banhammer.backends import Backend, Immediate, Policies, Reading, Traits, query, shortcut
+from banhammer.backends import Backend, Immediate, Now, Policies, Reading, Traits, query, shortcut
 from banhammer.backends.leaving import Leaving
-from banhammer.backends.shortcut import BatchAnswers, Shortcut, Table, pack, unpack, wall_clock
+from banhammer.backends.shortcut import BatchAnswers, Shortcut, Table, pack, tell, unpack
 from banhammer.core import FRESH, Reply
 from banhammer.decision import Calm, to_seconds
 from banhammer.errors import ConfigError
@@ -86,16 +86,15 @@ class MemoryBackend:
         hits: Sequence[Hit],
         policies: Policies,
         *,
-        now: int | None = None,
+        now: Now = None,
         stop: bool = False,
         peek: bool = False,
     ) -> list[Reply | None]:
         """Decide `hits` in order; see `Backend.evaluate`."""
-        at = wall_clock() if now is None else now
         replies: list[Reply | None] = []
         for hit in hits:
             policy = policies[hit.policy]
-            reply = self._decide(hit, policy, at, peek=peek, real_time=now is None)
+            reply = self._decide(hit, policy, now, peek=peek)
             replies.append(reply)
             if stop and reply.verdict != "allowed" and policy.mode != "shadow":
                 replies.extend([None] * (len(hits) - len(replies)))
@@ -111,30 +110,26 @@ class MemoryBackend:
         duration: int | None,
         reason: str,
         id: str,
-        now: int | None = None,
+        now: Now = None,
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
-        at = wall_clock() if now is None else now
         with self.lock:
-            before = self._stored(key, policy)
-            record = self._change(key, policy, at, lambda stored: core.ban(policy, stored, index, duration, at))
-            self._note(key, policy, before, record, at, ("manual", reason, id))
-            return self._ban_of(key, policy, record)
+            before, after, at = self._change(
+                key, policy, now, lambda stored, at: core.ban(policy, stored, index, duration, at)
+            )
+            self._note(key, policy, before, after, at, ("manual", reason, id))
+            return self._ban_of(key, policy, after)
 
-    def lift(self, key: str, policy: Policy, *, now: int | None = None) -> Ban | None:
+    def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
         """End the ban in force; see `Backend.lift`."""
-        at = wall_clock() if now is None else now
         with self.lock:
-            before = core.load(policy, self._stored(key, policy), at)
-            if at >= before.banned_until:
-                return None
-            lifted = self._ban_of(key, policy, before)
-            self._change(key, policy, at, lambda stored: core.lift(policy, stored, at))
+            lifted = self.read(key, policy, now=now).ban
+            if lifted is not None:
+                self._change(key, policy, now, lambda stored, at: core.lift(policy, stored, at))
             return lifted
 
-    def forget(self, key: str, policy: Policy, *, strikes: bool, now: int | None = None) -> None:
+    def forget(self, key: str, policy: Policy, *, strikes: bool, now: Now = None) -> None:
         """Drop the record or its meters; see `Backend.forget`."""
-        at = wall_clock() if now is None else now
         with self.lock:
             if key not in self._table(policy):
                 return
@@ -142,23 +137,23 @@ class MemoryBackend:
                 self._remove(policy.name, key)
                 self._leaving.removed()
             else:
-                self._change(key, policy, at, core.clear_meters)
+                self._change(key, policy, now, lambda stored, _: core.clear_meters(stored))
 
-    def read(self, key: str, policy: Policy, *, now: int | None = None) -> Reading:
+    def read(self, key: str, policy: Policy, *, now: Now = None) -> Reading:
         """Return the record; see `Backend.read`."""
-        at = wall_clock() if now is None else now
-        return self._reading(key, policy, self._stored(key, policy), at)
+        stored = self._stored(key, policy)
+        return self._reading(key, policy, stored, tell(now))
 
-    def records(self, policies: Policies, *, now: int | None = None) -> Iterator[Reading]:
+    def records(self, policies: Policies, *, now: Now = None) -> Iterator[Reading]:
         """Stream the records; see `Backend.records`."""
         for name, policy in policies.items():
             for key in list(self._tables.get(name, ())):
-                at = wall_clock() if now is None else now
                 stored = self._stored(key, policy)
+                at = tell(now)
                 if core.lapses_at(policy, core.load(policy, stored, at)) > at:
                     yield self._reading(key, policy, stored, at)
 
-    def bans(self, policies: Policies, *, now: int | None = None) -> Iterator[Ban]:
+    def bans(self, policies: Policies, *, now: Now = None) -> Iterator[Ban]:
         """Stream the bans; see `Backend.bans`."""
         for name, key in list(self._details):
             if name not in policies:
@@ -173,11 +168,10 @@ class MemoryBackend:
     def shortcuts(self, policy: Policy, clock: Clock | None) -> tuple[Shortcut, Shortcut]:
         """Return the short cuts for a hit and for a guard of one unit under `policy`."""
         table = self._table(policy)
+        self._policies[policy.name] = policy
         return shortcut.hits(policy, clock, table, self), shortcut.guards(policy, clock, table)
 
-    def hit_batch(
-        self, hits: Sequence[Hit], policy: Policy, clock: Clock | None
-    ) -> BatchAnswers | None:
+    def hit_batch(self, hits: Sequence[Hit], policy: Policy, clock: Clock | None) -> BatchAnswers | None:
         """Return the short cut's answers to a batch; see `shortcut.hit_batch`."""
         return shortcut.hit_batch(hits, policy, clock, self._table(policy))
 
@@ -188,59 +182,77 @@ class MemoryBackend:
             if not key or key in table or not self._leaving.has_room(now, real_time=real_time):
                 return False
             table[key] = calm
-            self._policies[policy.name] = policy
             self._leaving.indebted(policy.name, key, calm if isinstance(calm, int) else max(calm))
             return True
 
-    def _decide(self, hit: Hit, policy: Policy, now: int, *, peek: bool, real_time: bool) -> Reply:
+    def _decide(self, hit: Hit, policy: Policy, now: Now, *, peek: bool) -> Reply:
         table = self._table(policy)
         key = hit.key
         while True:
             stored = table.get(key)
+            at = tell(now)
             record = FRESH if stored is None else unpack(stored)
-            reply = core.evaluate(policy, record, hit.cost, now, guard=hit.guard)
+            reply = core.evaluate(policy, record, hit.cost, at, guard=hit.guard)
             if peek or not reply.counted or reply.record is record:
                 return reply
             packed = pack(reply.record)
             if stored is None and _blank(packed):
                 return reply
             with self.lock:
-                if stored is None:
-                    if key in table:
-                        continue
-                    self._leaving.make_room(now, real_time=real_time)
-                    table[key] = packed
-                    self._policies[policy.name] = policy
-                    self._leaving.added(policy, key, reply.record, now)
-                elif key in table and table[key] is stored:
-                    table[key] = packed
-                else:
+                if not self._swap(key, policy, stored, packed, reply.record, at, real_time=now is None):
                     continue
                 if reply.tripped:
-                    reply.ids = tuple(uuid4().hex for _ in reply.tripped)
-                    if reply.verdict == "banned":
-                        if stored is not None:  # The trip emptied a meter: the record may be due sooner.
-                            self._leaving.added(policy, key, reply.record, now, again=True)
-                        reason = policy.thresholds[reply.tripped[-1]].reason
-                        self._note(key, policy, record, reply.record, now, ("hit", reason, reply.ids[-1]))
+                    self._escalate(key, policy, record, reply, at)
                 return reply
 
-    def _change(self, key: str, policy: Policy, now: int, change: Callable[[Record], Record]) -> Record:
+    def _escalate(self, key: str, policy: Policy, before: Record, reply: Reply, now: int) -> None:
+        reply.ids = tuple(uuid4().hex for _ in reply.tripped)
+        if reply.verdict != "banned":
+            return
+        self._leaving.added(policy, key, reply.record, now, again=True)  # A trip empties a meter: due sooner, perhaps.
+        reason = policy.thresholds[reply.tripped[-1]].reason
+        self._note(key, policy, before, reply.record, now, ("hit", reason, reply.ids[-1]))
+
+    def _swap(
+        self,
+        key: str,
+        policy: Policy,
+        stored: Calm | Record | None,
+        packed: Calm | Record,
+        record: Record,
+        now: int,
+        *,
+        real_time: bool,
+    ) -> bool:
+        """Put the new record where `stored` still stands (`None`: nothing); return whether it did. Under the lock."""
+        table = self._table(policy)
+        if stored is not None:
+            if key in table and table[key] is stored:
+                table[key] = packed
+                return True
+            return False
+        if key in table:
+            return False
+        self._policies[policy.name] = policy
+        self._leaving.make_room(now, real_time=real_time)
+        table[key] = packed
+        self._leaving.added(policy, key, record, now)
+        return True
+
+    def _change(
+        self, key: str, policy: Policy, now: Now, change: Callable[[Record, int], Record]
+    ) -> tuple[Record, Record, int]:
+        """Replace the record by what `change` makes of it; return it before, after, and the time. Under the lock."""
         table = self._table(policy)
         while True:
             stored = table.get(key)
-            record = change(FRESH if stored is None else unpack(stored))
-            packed = pack(record)
-            if stored is None:
-                self._leaving.make_room(now, real_time=False)
-                table[key] = packed
-                self._policies[policy.name] = policy
-            elif table[key] is stored:
-                table[key] = packed
-            else:
-                continue
-            self._leaving.added(policy, key, record, now, again=stored is not None)
-            return record
+            at = tell(now)
+            before = FRESH if stored is None else unpack(stored)
+            after = change(before, at)
+            if self._swap(key, policy, stored, pack(after), after, at, real_time=False):
+                if stored is not None:
+                    self._leaving.added(policy, key, after, at, again=True)
+                return before, after, at
 
     def _note(
         self, key: str, policy: Policy, before: Record, after: Record, now: int, cause: tuple[Origin, str, str]

@@ -56,6 +56,13 @@ def wall_clock() -> int:
     return monotonic_ns() // 1000 + _ANCHOR
 
 
+def tell(now: int | Clock | None) -> int:
+    """Return the time that is given, or told, or that of this process."""
+    if now is None:
+        return wall_clock()
+    return now if isinstance(now, int) else now()
+
+
 def pack(record: Record) -> Calm | Record:
     """Return the record as the table keeps it: bare TATs where there is nothing else to know."""
     if record.strikes or record.banned_until or record.over or record.rings:
@@ -111,9 +118,7 @@ def guards(policy: Policy, clock: Clock | None, table: Table) -> Shortcut:
     return guard
 
 
-def hit_batch(
-    batch: Sequence[Hit], policy: Policy, clock: Clock | None, table: Table
-) -> BatchAnswers | None:
+def hit_batch(batch: Sequence[Hit], policy: Policy, clock: Clock | None, table: Table) -> BatchAnswers | None:
     """Return the answers to single units under one policy with one threshold; `None` for any other batch.
 
     What is no such batch is found before anything is charged.
