@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks memory [--rounds N] [--quick] [--json]`."""
+"""The command line: `python -m benchmarks memory|replay [--rounds N] [--quick] [--json]`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 ADVICE = 'pip install "banhammer-limiter[bench]"'
-PEER_MODULES = ("limits", "pyrate_limiter", "throttled")
+PEER_MODULES = ("apachelogs", "limits", "pyrate_limiter", "throttled")
 WIDTH = 78
 
 
@@ -17,22 +19,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure banhammer beside its peers.")
     commands = parser.add_subparsers(dest="command", required=True)
     memory = commands.add_parser("memory", help="the memory backend beside limits, throttled-py, pyrate-limiter")
-    memory.add_argument("--rounds", type=_rounds, default=9, help="how many samples of each (default 9)")
-    memory.add_argument("--quick", action="store_true", help="only try that everything runs: no figure means anything")
-    memory.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    replay = commands.add_parser("replay", help="the command replay beside apachelogs, which only parses")
+    replay.add_argument("--log", type=Path, metavar="FILE", help="a combined log to repeat (default: the demo's)")
+    for command in (memory, replay):
+        command.add_argument("--rounds", type=_rounds, default=9, help="how many samples of each (default 9)")
+        command.add_argument("--quick", action="store_true", help="only try that all runs: no figure means anything")
+        command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
     try:
-        from benchmarks import memory as benchmark  # Imported late: help needs no peers.
-        from benchmarks import report
+        found, text = (_memory if options.command == "memory" else _replay)(options)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in PEER_MODULES:
             raise
         print(f"benchmarks: {error.name} is not installed; {ADVICE}", file=sys.stderr)
         return 2
-    results = benchmark.run(options.rounds, quick=options.quick, tell=_tell)
+    except (OSError, ValueError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
     _tell("")
-    print(json.dumps(report.as_json(results), indent=2) if options.json else report.as_text(results))
+    print(json.dumps(found, indent=2) if options.json else text)
     return 0
+
+
+# Benchmarks are imported late: help, and the other benchmark, need no peers.
+
+
+def _memory(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from benchmarks import memory, report
+
+    results = memory.run(options.rounds, quick=options.quick, tell=_tell)
+    return report.as_json(results), report.as_text(results)
+
+
+def _replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from benchmarks import replay
+
+    results = replay.run(options.log, options.rounds, quick=options.quick, tell=_tell)
+    return replay.as_json(results), replay.as_text(results)
 
 
 def _tell(what: str) -> None:

@@ -146,9 +146,7 @@ class ReferenceHammer:
         assert micros is not None
         level = 0 if index is None else index
         state["level"] = max(state["level"], level) if was_banned else level
-        self._lengthen(
-            key, rules, state, was_banned, end_of(now, micros), now, origin="manual", reason=reason
-        )
+        self._lengthen(key, rules, state, was_banned, end_of(now, micros), now, origin="manual", reason=reason)
         self.states[key, rules.name] = state
         answer = self._describe_ban(key, rules, state)
         answer["escalations"] = [] if index is None else [(index, "banned")]
@@ -315,9 +313,7 @@ class ReferenceHammer:
 
     @staticmethod
     def _throttle(policy: Policy, state: State, cost: int, now: int) -> tuple[str, Escalations]:
-        throttles = [
-            (i, each, state["meters"][i]) for i, each in enumerate(policy.thresholds) if not each.ban
-        ]
+        throttles = [(i, each, state["meters"][i]) for i, each in enumerate(policy.thresholds) if not each.ban]
         # Step 6: throttles count admissions, all or nothing.
         over = [each for each in throttles if goes_over(each[2], each[1], cost, now)]
         escalations = []

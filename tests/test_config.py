@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from banhammer.config import Config, load
 from banhammer.durations import DAY, HOUR
 from banhammer.errors import ConfigError
-from banhammer.urls import redact
+from banhammer.urls import redact, wrong_url
 from example import DESIGN
 
 
@@ -139,13 +140,21 @@ SECRETS = [
     "redis+sentinel://user:sesame@h1:1,h2:2/main",
     "redis://h/0?password=sesame&db=1",
     "redis://h/0?sentinel_password=sesame",
+    "redsi://h?password=ab'sesame",
+    "redis://h?password=a%26&sesame",
+    "redis://h?password=ab@sesame",
+    "redis://:ses?sesame@h",
+    "redis://user:sesame",
+    "redis://[::1]:sesame/0",
+    "memory://u:sesame@h\u2100.com",
+    "u:sesame://h",
 ]
 
 
 @pytest.mark.parametrize("url", SECRETS)
 def test_a_secret_in_a_url_is_never_shown(url: str) -> None:
     assert "sesame" not in redact(url)
-    assert "***" in redact(url)
+    assert "***" in redact(url) or "***" in str(wrong_url(url))
     for source in ({"backend": url}, {"backend": [url]}, {"backend": {"a": url}}, {"mode": url}, {"allow": url}):
         try:
             shown = repr(load(source))
@@ -154,9 +163,57 @@ def test_a_secret_in_a_url_is_never_shown(url: str) -> None:
         assert "sesame" not in shown
 
 
-@pytest.mark.parametrize("url", ["memory://", "redis://h:1/0", "redis+cluster://a:1,b:2?deadline=5ms"])
+@pytest.mark.parametrize("url", ["memory://", "redis://h:1/0", "redis+cluster://a:1,b:2", "redis://[::1]:6379/0"])
 def test_a_url_without_a_secret_is_shown_as_it_is(url: str) -> None:
     assert redact(url) == url
+
+
+@pytest.mark.parametrize("text", ["sesame", "sesame@x", "redis:sesame", "redis1sesame", "se:sa", "localhost:6379"])
+def test_a_text_without_a_scheme_is_not_shown_as_a_backend(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = "'***' is not a URL; use one of memory://, redis://"
+    assert mistakes({"backend": text})[0].startswith(f"backend: {expected}")
+    monkeypatch.setenv("BANHAMMER_BACKEND", text)
+    assert mistakes({})[0].startswith(f"BANHAMMER_BACKEND: {expected}")
+
+
+@pytest.mark.parametrize("text", ["redis", "Memory", "reddis", "memcache", "redis+clustr"])
+def test_a_text_that_is_nearly_a_scheme_is_shown_as_a_backend(text: str) -> None:
+    assert mistakes({"backend": text})[0].startswith(f"backend: {text!r} is not a URL; ")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [({"password": "sesame"}, "a table"), (["sesame"], "a list"), (0.5, "a number"), (True, "true or false"),
+     (b"sesame", "no text")],
+)  # fmt: skip
+def test_a_backend_of_another_type_is_told_by_its_type_alone(value: object, kind: str) -> None:
+    assert mistakes({"backend": value}) == (f"backend: {kind}; write the URL of a store, like 'memory://'",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"redis://:sesame@h" = 1',
+        '"sesame@h" = 1',
+        '[policies."redis://:sesame@h"]',
+        '[policies."redis://\\":sesame@h"]',
+        '["redis://:sesame@h"]\n["redis://:sesame@h"]',
+        '[backend]\npassword = "sesame"',
+        '[[backend]]\npassword = "sesame"',
+        'mode = { password = "sesame" }',
+        'allow = ["a", 5, "redis://:sesame@h"]',
+        'deadline = ["redis://:sesame@h"]',
+        'deadline = "redis://:sesame@h"',
+        '[[routes]]\npolicy = "redis://:sesame@h"',
+        '[policies.a]\nthresholds = [{limit = 1, period = "redis://:sesame@h"}]',
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
 
 
 _names = st.sampled_from(

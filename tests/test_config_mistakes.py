@@ -29,9 +29,9 @@ def mistakes(source: Path) -> tuple[str, ...]:
 
 # One wrong setting in turn: the line of the example to replace, what to write there, the path, the mistake.
 WRONG = [
-    (1, "backend = 5", "backend", "5; write the URL of a store, like 'memory://'"),
+    (1, "backend = 5", "backend", "a number; write the URL of a store, like 'memory://'"),
     (1, 'backend = "rediss+cluser://h"', "backend", "'rediss+cluser://h' has an unknown scheme; did you mean"),
-    (1, 'backend = "localhost"', "backend", "'localhost' is not a URL; use one of memory://, redis://"),
+    (1, 'backend = "localhost"', "backend", "'***' is not a URL; use one of memory://, redis://"),
     (2, 'mode = "shadwo"', "mode", "'shadwo'; write 'enforce' or 'shadow'; did you mean 'shadow'?"),
     (2, "mode = 1", "mode", "1; write 'enforce' or 'shadow'"),
     (2, "deadline = 0", "deadline", "0 is not a duration; it must be longer than nothing"),

@@ -198,9 +198,7 @@ def test_the_memo_is_bounded_and_holds_no_long_text() -> None:
     assert memo.cache_info().currsize <= 16_384
 
 
-VISITOR = FakeRequest(
-    "203.0.113.9", "alice", "Example.COM:8080", {"x-api-key": "s3cret"}, {"Session": "s3cret"}
-)
+VISITOR = FakeRequest("203.0.113.9", "alice", "Example.COM:8080", {"x-api-key": "s3cret"}, {"Session": "s3cret"})
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_windows_keep_their_spelling_and_their_length() -> None:
         ({"on_error": "deny"}, "on_error: 'deny'; use 'local', 'open' or 'closed'"),
         ({"allow": "10.0.0.1"}, "allow: '10.0.0.1'; write a list"),
         ({"deny": [""]}, "deny: ['']; write a list"),
-        ({"thresholds": []}, "thresholds: a policy needs at least one Threshold"),
+        ({"thresholds": []}, "thresholds: []; a policy needs a list of at least one Threshold"),
     ],
 )
 def test_each_wrong_setting_of_a_policy_is_a_mistake(settings: dict[str, Any], start: str) -> None:

@@ -52,9 +52,7 @@ def test_ten_failed_logins_pass_and_the_eleventh_is_banned_for_an_hour() -> None
 
 def test_attempts_during_the_ban_go_on_counting_until_the_higher_threshold_bans_for_a_day() -> None:
     answers = failed_logins(ReferenceHammer([LOGIN]), 200)
-    escalations = [
-        (number + 1, each) for number, answer in enumerate(answers) for each in answer["escalations"]
-    ]
+    escalations = [(number + 1, each) for number, answer in enumerate(answers) for each in answer["escalations"]]
     assert escalations == [(11, (0, "banned")), (101, (1, "banned"))]
     assert answers[100]["banned_until"] == (NOW + 10 * SECOND + DAY) / 1e6
     assert {answer["strikes"] for answer in answers[10:]} == {1}

@@ -99,9 +99,7 @@ def test_peek_tells_what_hit_would_and_changes_nothing(
 
 
 @given(small_policies, st.lists(st.tuples(st.integers(-300, 300), st.integers(1, 4)), max_size=12))
-def test_a_clock_that_steps_back_is_decided_and_never_unbans(
-    policy: Policy, steps: list[tuple[int, int]]
-) -> None:
+def test_a_clock_that_steps_back_is_decided_and_never_unbans(policy: Policy, steps: list[tuple[int, int]]) -> None:
     hammer, now, end = ReferenceHammer([policy]), NOW, 0.0
     for step, cost in steps:
         now += step

@@ -15,7 +15,9 @@ import pytest
 from rich.console import Console
 
 from banhammer.config import load
+from banhammer.replay.demo import demo_log
 from banhammer.replay.engine import Rules
+from banhammer.replay.page import render
 from banhammer.replay.run import replay
 from banhammer.replay.summary import Summary
 from banhammer.replay.terminal import report
@@ -66,9 +68,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run(folder: Path, *arguments: str, stdin: bytes = b"", verb: str = "replay") -> subprocess.CompletedProcess[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BANHAMMER_")}
-    command = [sys.executable, "-m", "banhammer", "replay", *arguments]
+    command = [sys.executable, "-m", "banhammer", verb, *arguments]
     return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, env=environment, timeout=60)
 
 
@@ -181,7 +183,7 @@ def test_hostile_logs_are_never_fatal(folder: Path) -> None:
 
 def summarize(folder: Path) -> Summary:
     found = load(folder / "rules.toml")
-    rules = Rules(found.policies, found.routes, origin="rules.toml")
+    rules = Rules(found.policies, found.routes, mode=found.mode, origin="rules.toml")
     return replay([str(folder / "access.log")], rules)
 
 
@@ -223,3 +225,113 @@ def test_rules_that_never_fired_are_named(folder: Path) -> None:
 def test_an_empty_log_says_so(folder: Path) -> None:
     (folder / "access.log").write_bytes(b"")
     assert text_of(summarize(folder)).startswith("The log is empty")
+
+
+def test_policies_in_shadow_are_told_with_what_they_would_have_denied(folder: Path) -> None:
+    rules = folder / "rules.toml"
+    rules.write_text('mode = "shadow"\n' + RULES, encoding="utf-8")
+    summary = summarize(folder)
+    said = text_of(summary).splitlines()
+    denied = sum(policy.hits.denied for policy in summary.policies)
+    assert denied > 3
+    shadow = f"2 policies are in shadow, so nothing of theirs is enforced; they would have denied {denied} hits."
+    assert "let 100 % through" in said[0]
+    assert said[1] == shadow
+    assert "None: nothing was kept out." in said
+    assert shadow in render(summary)
+    rules.write_text(RULES.replace("[policies.site]", '[policies.site]\nmode = "shadow"'), encoding="utf-8")
+    summary = summarize(folder)
+    shadow = "1 policy is in shadow, so nothing of it is enforced; it would have denied 3 hits."
+    assert text_of(summary).splitlines()[1] == shadow
+    assert shadow in render(summary)
+    assert "None: every request that was kept out had failed anyway." in text_of(summary)
+
+
+def test_rules_that_enforce_say_nothing_of_a_shadow(folder: Path) -> None:
+    summary = summarize(folder)
+    assert summary.shadow == ""
+    assert "is enforced" not in text_of(summary) + render(summary)
+
+
+# What is written where
+
+
+def hashes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("page", ["access.log", "./access.log", "link", "twin", "sub/../access.log", "rules.toml"])
+def test_a_page_never_takes_the_place_of_a_log_or_of_the_rules(folder: Path, page: str) -> None:
+    (folder / "link").symlink_to("access.log")
+    (folder / "twin").hardlink_to(folder / "access.log")
+    (folder / "other.log").write_bytes(b"")
+    before = hashes(folder)
+    (folder / "sub").mkdir()
+    done = run(folder, "other.log", "access.log", "--config", "rules.toml", "--html", page)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().endswith("; name another file for the page\n")
+    (folder / "sub").rmdir()
+    assert hashes(folder) == before
+
+
+def test_a_page_never_takes_the_place_of_the_log_on_standard_input(folder: Path) -> None:
+    command = [sys.executable, "-m", "banhammer", "replay", "-", "--html", "access.log"]
+    before = hashes(folder)
+    with (folder / "access.log").open("rb") as log:
+        done = subprocess.run(command, cwd=folder, stdin=log, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert b"access.log: is the log that is replayed" in done.stderr
+    assert hashes(folder) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--log", "access.log"),
+        ("--log", "rules.toml", "--config", "rules.toml"),
+        ("--log", "new.log", "--html", "new.log"),
+        ("--html", "banhammer-demo.log"),
+        ("--html", "rules.toml", "--config", "rules.toml"),
+    ],
+)
+def test_a_demo_replaces_no_file_of_somebodys_own(folder: Path, arguments: tuple[str, ...]) -> None:
+    before = hashes(folder)
+    done = run(folder, *arguments, verb="demo")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"; name another file" in done.stderr
+    assert hashes(folder) == before
+
+
+def test_a_demo_replaces_a_former_one(folder: Path) -> None:
+    for seed in ("1", "2", "1"):
+        done = run(folder, "--seed", seed, "--html", "page.html", "--json", verb="demo")
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert (folder / "banhammer-demo.log").read_text().splitlines() == demo_log(1)
+
+
+def test_a_full_disk_is_told_with_the_file_that_lacks_room(folder: Path) -> None:
+    page = run(folder, "access.log", "--html", "/dev/full")
+    log = run(folder, "--log", "/dev/full", verb="demo")
+    for done in (page, log):
+        assert done.returncode == 1
+        assert done.stderr == b"/dev/full: no space left on device; make room, or name another file\n"
+    for verb, arguments in (("replay", ["access.log"]), ("demo", []), ("replay", ["access.log", "--json"])):
+        with open("/dev/full", "wb") as full:
+            command = [sys.executable, "-m", "banhammer", verb, *arguments]
+            done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == b"banhammer: standard output: no space left on device; make room\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        ("<&-", "standard input: is closed; name a log"),
+        ("0>page", "standard input: cannot be read (Bad file descriptor); "),
+    ],
+)
+def test_standard_input_that_cannot_be_read_is_said_in_one_line(folder: Path, redirection: str, message: str) -> None:
+    command = ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "banhammer", "replay", "-"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(message)

@@ -3,11 +3,12 @@
 # Without "from __future__ import annotations": typer reads the options' annotations, which name what only
 # `build_app` imports.
 
+import errno
 import importlib.metadata
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from banhammer.errors import BanhammerError
 
@@ -20,10 +21,17 @@ _NEEDED = frozenset({"typer", "rich", "pydantic", "pydantic_core", "click", "she
 
 def main() -> None:
     """Run `banhammer` with the arguments of the process, and exit: 0, 1 after a mistake, 2 after a misuse."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     sys.exit(_run())
+
+
+def _nowhere() -> TextIO:
+    """Return a stream for what was closed before the start."""
+    return open(os.devnull, "w", encoding="utf-8")  # It lasts as long as the process.
 
 
 def _run() -> int:
@@ -41,12 +49,19 @@ def _run() -> int:
         return 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            print(f"banhammer: {error}", file=sys.stderr)
+            print(f"banhammer: {_explain(error)}", file=sys.stderr)
         # Output that cannot be written would be tried, and complained of, once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _explain(error: OSError) -> str:
+    """Return what to do; an error without a file's name is one of the output, as commands name all else."""
+    what = error.strerror or str(error)
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "send it elsewhere"
+    return f"{error.filename or 'standard output'}: {what[:1].lower()}{what[1:]}; {remedy}"
 
 
 def _finished(app: "typer.Typer") -> int:

@@ -17,7 +17,7 @@ from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import MAX_COST, MAX_THRESHOLDS, Mode, OnError, Policy, Threshold
 from banhammer.routes import Route
 from banhammer.toml_lines import Path
-from banhammer.urls import redact, wrong_url
+from banhammer.urls import kind, redact_message, redact_quoted, shown, wrong_url
 
 DEFAULT_FILE: Final = "banhammer.toml"
 
@@ -49,10 +49,12 @@ def load(
     and `BANHAMMER_MODE` override what it says. `actions`: the known names; given, any other name is a mistake.
     `opener`: called with the backend's URL; the `ConfigError` that it raises is a mistake too.
     """
-    if isinstance(source, Mapping):
-        return _Reader(read_mapping(source), actions, opener).config()
-    document = read_file(source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE)
-    return _Reader(document, actions, opener).config()
+    file = source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE
+    try:
+        document = read_mapping(source) if isinstance(source, Mapping) else read_file(cast(str, file))
+        return _Reader(document, actions, opener).config()
+    except ConfigError as error:  # What went before it may repeat a secret.
+        raise ConfigError(redact_quoted(mistake) for mistake in error.mistakes) from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -213,8 +215,8 @@ class _Reader:
             self.mistakes.left_out.add(leave_out(self.document.data, problem["loc"]))
         try:
             return FileSettings.model_validate(self.document.data)
-        except ValidationError:
-            raise self.mistakes.error() from None  # Its text holds values, and so secrets.
+        except ValidationError:  # Its text holds values, and so secrets.
+            raise self.mistakes.error() from None
 
     def policy(self, name: str, settings: PolicySettings) -> Policy | None:
         path: Path = ("policies", name)
@@ -298,7 +300,7 @@ class _Reader:
             return file.mode
         if chosen not in ("enforce", "shadow"):
             hint = did_you_mean(chosen, ("enforce", "shadow"))
-            self.mistakes.outside.append(f"BANHAMMER_MODE: {chosen!r}; write 'enforce' or 'shadow'{hint}")
+            self.mistakes.outside.append(f"BANHAMMER_MODE: {shown(chosen)}; write 'enforce' or 'shadow'{hint}")
         return cast(Literal["enforce", "shadow"], chosen)
 
     def deadline(self, file: FileSettings) -> int:
@@ -317,7 +319,7 @@ def _wrong_backend(url: str, opener: Callable[[str], object] | None) -> list[str
     try:
         opener(url)
     except ConfigError as error:
-        return [redact(mistake.removeprefix("backend: ")) for mistake in error.mistakes]
+        return [redact_message(mistake.removeprefix("backend: "), url) for mistake in error.mistakes]
     return []
 
 
@@ -335,16 +337,11 @@ def _explain(path: Path, problem: str, value: object) -> str:
     if problem == "extra_forbidden":
         return f"unknown setting{did_you_mean(str(path[-1]), fields) or '; known: ' + ', '.join(fields)}"
     if problem == "model_type":
-        return f"{_shown(value)}; write a table of settings"
+        return f"{shown(value)}; write a table of settings"
     name = next((part for part in reversed(path) if part in fields), None)
     if name is None:
-        return f"{_shown(value)} is no name; write a text"
+        return f"{shown(value)} is no name; write a text"
     remedy = str(fields[str(name)].description)
     choices = re.findall(r"'(\w+)'", remedy) if problem == "literal_error" else ()
-    return f"{_shown(value)}; write {remedy}{did_you_mean(str(value), choices)}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    text = redact(text) if "://" in text or "@" in text else text
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    found = kind(value) if path == ("backend",) else shown(value)
+    return f"{found}; write {remedy}{did_you_mean(str(value), choices)}"

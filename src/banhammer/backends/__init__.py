@@ -260,7 +260,9 @@ def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, o
     except ValueError:
         raise ConfigError("backend: the URL cannot be read; write scheme://user:password@host:port") from None
     for part in filter(None, parts):
-        name, _, text = part.partition("=")
+        name, equals, text = part.partition("=")
+        if not equals:
+            raise ConfigError("backend: a part of the URL's query has no '='; write name=value")
         if name not in known:
             hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
             raise ConfigError(f"backend: unknown setting {name!r}{hint}")

@@ -19,6 +19,7 @@ from banhammer.replay.engine import STARTER, Rules
 from banhammer.replay.lines import LogError, Source
 from banhammer.replay.lines import Progress as Report
 from banhammer.replay.live import watching
+from banhammer.replay.output import keep, keep_log, reason, write
 from banhammer.replay.run import replay
 from banhammer.replay.summary import Summary
 from banhammer.replay.terminal import show
@@ -55,12 +56,13 @@ def replay_command(
     Reads the combined and common formats and the JSON of Caddy and Traefik, and runs every request through the
     rules at the time that the log says.
     """
+    rules = _rules(config)
     with _mistakes():
-        rules = _rules(config)
         sizes = [Source(name).size() for name in logs]
+        keep(html, logs, config)
         with _progress(sum(sizes)) as progress:
             summary = replay(logs, rules, masked=masked, progress=progress)
-        _deliver(summary, as_json=as_json, html=html)
+    _deliver(summary, as_json=as_json, html=html)
 
 
 def demo_command(
@@ -77,10 +79,13 @@ def demo_command(
 
     In a terminal the replay takes a few seconds, so that it can be watched; elsewhere it does not wait.
     """
+    rules = _rules(config)
+    lines = demo_log(seed)
     with _mistakes():
-        rules = _rules(config)
-        lines = demo_log(seed)
-        log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        keep(html, [str(log)], config)
+        keep_log(log)
+    write(log, "".join(f"{line}\n" for line in lines))
+    with _mistakes():
         console = Console()
         if as_json or not console.is_terminal:
             summary = replay([str(log)], rules, masked=masked)
@@ -88,7 +93,7 @@ def demo_command(
             console.print(f"{len(lines):,} requests of one morning, in {log}")
             with watching(console, START, START + HOURS * 3600, WATCHED) as watch:
                 summary = replay([str(log)], rules, masked=masked, watch=watch)
-        _deliver(summary, as_json=as_json, html=html)
+    _deliver(summary, as_json=as_json, html=html)
 
 
 def _rules(config: Path | None) -> Rules:
@@ -104,7 +109,7 @@ def _deliver(summary: Summary, *, as_json: bool, html: Path | None) -> None:
     if html is not None:
         from banhammer.replay.page import render  # Imported here: only a page needs its template.
 
-        html.write_text(render(summary), encoding="utf-8")
+        write(html, render(summary))
     if as_json:
         print(json.dumps(summary.as_json()))
         return
@@ -118,12 +123,10 @@ def _mistakes() -> Iterator[None]:
     """Turn what the system says of a file into a mistake with a remedy."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        what = error.strerror or str(error)
-        name = error.filename or "the log"
-        raise LogError(f"{name}: {what[:1].lower()}{what[1:]}; check its name and your permissions") from error
+        if error.filename is None:  # Then it is the output.
+            raise
+        raise LogError(f"{error.filename}: {reason(error)}; check its name and your permissions") from error
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ All addresses are of the ranges that are set aside for documentation. The same s
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -31,6 +32,14 @@ _PROBES: Final = (
     "/phpmyadmin/", "/server-status", "/shell.php", "/test.php", "/vendor/phpunit/phpunit/phpunit.xml", "/wp-admin/",
 )  # fmt: skip
 
+_ROBOTS: Final = ("python-requests/2.31.0", "Mozilla/5.0", "Mozilla/5.0 zgrab/0.x")
+_LINE: Final = re.compile(
+    r"(?:(?:192\.0\.2|198\.51\.100|203\.0\.113)\.\d+|2001:db8:[0-9a-f:]+) - - "
+    r"\[02/Mar/2026:(?:08|09|10|11):\d\d:\d\d \+0000\] "
+    rf'"(?:GET|POST) \S+ HTTP/1\.1" \d+ \d+ "-" "(?:{"|".join(map(re.escape, (*_BROWSERS, *_ROBOTS)))})"\n'
+)
+"""A line as this story writes it, whatever the seed."""
+
 Request = tuple[float, str, str, str, int, str]
 """When (seconds since the start), address, method, path, status, user agent."""
 
@@ -47,6 +56,11 @@ def demo_log(seed: int) -> list[str]:
     ]
     requests.sort(key=lambda request: request[0])
     return [_line(request, chance) for request in requests if request[0] < _SECONDS]
+
+
+def is_demo_line(line: str) -> bool:
+    """Tell whether a line, with its end, is one of this story, under whatever seed."""
+    return _LINE.fullmatch(line) is not None
 
 
 def _people(chance: random.Random) -> Iterator[Request]:
@@ -91,7 +105,7 @@ def _scraper(chance: random.Random) -> Iterator[Request]:
     """Reads the whole catalogue as fast as it can: slowed down at first, banned when it does not listen."""
     at = 3600.0 + chance.uniform(0, 600)
     for number in range(1, 3_001):
-        yield at, SCRAPER, "GET", f"/products/{number % 900 + 1}?page={number // 900}", 200, "python-requests/2.31.0"
+        yield at, SCRAPER, "GET", f"/products/{number % 900 + 1}?page={number // 900}", 200, _ROBOTS[0]
         at += chance.uniform(0.02, 0.1)
 
 
@@ -100,7 +114,7 @@ def _stuffer(chance: random.Random) -> Iterator[Request]:
     at = 5400.0 + chance.uniform(0, 600)
     lucky = chance.randint(300, 700)
     for number in range(900):
-        yield at, STUFFER, "POST", "/login", 302 if number == lucky else 401, "Mozilla/5.0"
+        yield at, STUFFER, "POST", "/login", 302 if number == lucky else 401, _ROBOTS[1]
         at += chance.uniform(1, 3)
 
 
@@ -109,7 +123,7 @@ def _scanner(chance: random.Random) -> Iterator[Request]:
     for begin in (1800, 4800, 9000):
         at = begin + chance.uniform(0, 300)
         for probe in chance.choices(_PROBES, k=60):
-            yield at, SCANNER, "GET", probe, 404, "Mozilla/5.0 zgrab/0.x"
+            yield at, SCANNER, "GET", probe, 404, _ROBOTS[2]
             at += chance.uniform(0.3, 1.2)
 
 

@@ -32,21 +32,17 @@ class Rules:
 class Asked:
     """One hit or guard of a request, and the decision on it.
 
-    `fails`: for what was asked before the response, whether the log says that the outcome counts; `None` for
-    what was counted after it.
+    `counted`: whether it is a hit, as an allowed guard is not. `fails`: for what was asked before the response,
+    whether the log says that the outcome counts; `None` for what was counted after it.
     """
 
-    __slots__ = ("decision", "fails", "hit")
+    __slots__ = ("counted", "decision", "fails", "hit")
 
     def __init__(self, hit: Hit, decision: Decision, fails: bool | None = None) -> None:
         self.hit = hit
         self.decision = decision
         self.fails = fails
-
-    @property
-    def counted(self) -> bool:
-        """Whether it is a hit, as an allowed guard is not."""
-        return not self.hit.guard or self.decision.verdict != "allowed"
+        self.counted = not hit.guard or decision.verdict != "allowed"
 
 
 class Engine:
@@ -76,14 +72,16 @@ class Engine:
         """Decide one request at `now` (us): what was asked, in order, and the decision that denied it."""
         self._now = now
         matched = self._routes.match(entry)
-        hits = before(matched)
+        if not matched:
+            return [], None
+        status, hits = entry.status, before(matched)
         decisions = ask(self._hammer, hits, stop=True)
         asked = [
-            Asked(hit, decision, entry.status in route.codes)
+            Asked(hit, decision, status in route.codes)
             for (route, _), hit, decision in zip(matched, hits, decisions, strict=False)  # Ends at a denial.
         ]
         denied = denial(decisions)
-        if denied is None and (hits := after(matched, entry.status)):
+        if denied is None and (hits := after(matched, status)):
             asked += map(Asked, hits, ask(self._hammer, hits))
         return asked, denied
 

@@ -46,6 +46,8 @@ class Source:
     def lines(self, progress: Progress) -> Iterator[str]:
         """Yield every line without its end; bytes that are no UTF-8 are escaped, never an error."""
         if self.name == STDIN:
+            if sys.stdin is None:  # So it is when the process was started with it closed.
+                raise LogError("standard input: is closed; name a log, or send one: banhammer replay - < access.log")
             yield from split(self._blocks(cast(io.BufferedReader, sys.stdin.buffer), progress))
             return
         with Path(self.name).open("rb") as file:
@@ -53,7 +55,7 @@ class Source:
 
     def _blocks(self, file: io.BufferedReader, progress: Progress) -> Iterator[bytes]:
         def raw() -> Iterator[bytes]:
-            while block := file.read1(BLOCK):
+            while block := self._read(file):
                 progress(len(block))
                 yield block
 
@@ -66,6 +68,13 @@ class Source:
             yield from blocks
             return
         yield from self._inflate(first, blocks)
+
+    def _read(self, file: io.BufferedReader) -> bytes:
+        try:
+            return file.read1(BLOCK)
+        except OSError as error:  # The system does not say of which file.
+            name = "standard input" if self.name == STDIN else self.name
+            raise LogError(f"{name}: cannot be read ({error.strerror}); name another log") from error
 
     def _inflate(self, first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield what gzip blocks hold, as far as they can be read."""

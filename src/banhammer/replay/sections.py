@@ -30,7 +30,7 @@ _COMMAND: Final = re.compile(r"(?::|\bthen)\s+(?=banhammer )|\n\s*(?=banhammer )
 
 
 def figures(summary: Summary) -> str:
-    """Return the four figures."""
+    """Return the four figures, and what policies in shadow would have added to them."""
     requests = summary.requests
     bans = "no bans"
     if summary.bans:
@@ -41,8 +41,9 @@ def figures(summary: Summary) -> str:
         ("banned", "Banned", share(requests.banned, requests.total), f"{count(requests.banned, 'request')}, {bans}"),
         ("served", "Denied although served", f"{summary.denied_served:,}", "kept out, but the log says 2xx or 3xx"),
     ]
+    shadow = f"<section>{intro(summary.shadow)}</section>\n" if summary.shadow and requests.total else ""
     return (
-        '<ul class="figures">'
+        f'{shadow}<ul class="figures">'
         + "".join(
             f'<li class="is-{kind}"><span class="what">{what}</span>'
             f'<span class="value">{value}</span><span class="of">{of}</span></li>'

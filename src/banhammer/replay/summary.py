@@ -260,6 +260,20 @@ class Summary:
         bans = f"{count(len(self.bans), 'ban')} of {count(self.banned_keys, 'key')}"
         return f"{who}: {', '.join(shares)}: {bans}"
 
+    @property
+    def shadow(self) -> str:
+        """What the sentence leaves out where policies are in shadow; empty where none is."""
+        policies = [policy for policy in self.policies if policy.shadow]
+        if not policies:
+            return ""
+        denied = count(sum(policy.hits.denied for policy in policies), "hit")
+        if len(policies) == 1:
+            return f"1 policy is in shadow, so nothing of it is enforced; it would have denied {denied}."
+        return (
+            f"{len(policies):,} policies are in shadow, so nothing of theirs is enforced; they would have "
+            f"denied {denied}."
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return the one object that `--json` prints."""
         return {

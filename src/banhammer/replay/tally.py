@@ -51,10 +51,12 @@ class Tally:
             self._first = time
         client = entry.client
         self._offenders.request(client, client=True)
-        for key in {one.hit.key for one in asked if one.hit.key != client}:
-            self._offenders.request(key, client=False)
         bar = self._timeline.at(now // SECOND)
+        others: set[str] = set()
         for one in asked:
+            if one.hit.key != client and one.hit.key not in others:
+                others.add(one.hit.key)
+                self._offenders.request(one.hit.key, client=False)
             if one.counted:
                 bar.bans += self._hit(one, now)
             if one.fails is not None:

@@ -39,6 +39,8 @@ def report(summary: Summary) -> RenderableType:
 
 def _parts(summary: Summary) -> Iterator[RenderableType]:
     yield Text(summary.sentence, style="bold")
+    if summary.requests.total and summary.shadow:
+        yield Text(summary.shadow, style="yellow")
     if summary.requests.total:
         yield from _served(summary)
         yield from _timeline(summary.timeline)
@@ -52,6 +54,9 @@ def _parts(summary: Summary) -> Iterator[RenderableType]:
 def _served(summary: Summary) -> Iterator[RenderableType]:
     share = percent(summary.denied_served, summary.requests.total)
     yield _title("Denied although served")
+    if not summary.requests.denied:
+        yield Text("None: nothing was kept out.")
+        return
     if not summary.denied_served:
         yield Text("None: every request that was kept out had failed anyway.", style="green")
         return
