@@ -80,7 +80,7 @@ class Engine:
             Asked(hit, decision, status in route.codes)
             for (route, _), hit, decision in zip(matched, hits, decisions, strict=False)  # Ends at a denial.
         ]
-        denied = denial(decisions)
+        denied = denial(decisions[-1:])  # With `stop`, no other can be one.
         if denied is None and (hits := after(matched, status)):
             asked += map(Asked, hits, ask(self._hammer, hits))
         return asked, denied

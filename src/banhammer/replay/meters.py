@@ -57,6 +57,7 @@ class PolicyMeters:
         self.keys = 0
         self._policy = policy
         self._size = len(policy.thresholds)
+        self._bans_only = all(threshold.ban for threshold in policy.thresholds)
         self._scaled = [_Scaled(policy, threshold, *scale) for threshold in policy.thresholds for scale in _SCALES]
         self._charges = [(scaled.interval, scaled.tolerance) for scaled in self._scaled]
         self._table: Table[_Key] = Table(self._fold, room)
@@ -74,8 +75,10 @@ class PolicyMeters:
 
     def suppose(self, key: str, cost: int, now: int, *, guard: bool = False, counts: bool = True) -> None:
         """Ask every scaled threshold about a hit, or about a guard that becomes a hit if `counts`."""
-        if guard and not counts and self._table.get(key) is None:
-            return
+        if guard and not counts:
+            known = self._table.get(key)
+            if known is None or (self._bans_only and not known.bans):
+                return  # Only a ban in force denies a guard, or a throttle.
         state = self._state(key)
         if guard or cost != 1 or state.bans:
             self._suppose_slowly(state, cost, now, guard=guard, counts=counts)
