@@ -167,10 +167,11 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
             return None
         now = monotonic_ns() // 1000 + anchor if clock is None else clock()
         new: Any
-        if key not in table:
+        try:
+            record = table[key]
+        except KeyError:
             new = now + interval
             return admitted(policy, key, now, new, context) if store.insert(policy, key, new, now, real_time) else None
-        record = table[key]
         if record.__class__ is int:
             if record > now:
                 new = record + interval
