@@ -200,6 +200,17 @@ class Decision:
         return "Decision(" + ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items()) + ")"
 
 
+class Admission(Decision):
+    """The decision on one unit that fitted under an enforced policy: what is always the same stands in the class."""
+
+    __slots__ = ()
+
+    allowed = True
+    verdict = "allowed"
+    _cost = 1
+    _context = PLAIN
+
+
 _FIELDS: Final = (
     "allowed", "verdict", "key", "policy", "strikes", "banned_until", "remaining", "threshold", "limit",
     "retry_after", "reset_after", "rates", "listed", "shadow", "degraded", "tripped",

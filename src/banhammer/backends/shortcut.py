@@ -17,9 +17,9 @@ from time import monotonic_ns, time_ns
 from typing import Any, Final, NamedTuple, Protocol
 
 from banhammer import core
-from banhammer.decision import PLAIN, SHADOW, Calm, Decision, admitted, denied
+from banhammer.decision import PLAIN, SHADOW, Admission, Calm, Decision, admitted, denied
 from banhammer.durations import FOREVER
-from banhammer.model import Clock, Hit, Policy, Record, Verdict
+from banhammer.model import Clock, Hit, Policy, Record
 
 ONE: Final = 1
 
@@ -180,32 +180,24 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
             else:
                 new = now + interval
             table[key] = new
-            allowed = True
-            verdict: Verdict = "allowed"
-        elif record.__class__ is not Record:
+            if shadow:
+                return admitted(policy, key, now, new, context)
+            decision = Admission()  # As decision.admitted does; a call would cost as much as all of it.
+            decision.key = key
+            decision._policy = policy
+            decision._now = now
+            decision._record = new
+            return decision
+        if record.__class__ is not Record:
             return None  # A tuple: the policy had another number of thresholds.
-        else:
-            new = record
-            tat = record.tats[0] if len(record.tats) == 1 else FOREVER
-            if tat - now > tolerance or (record.over and tat <= now):
-                return None  # A clamp or a lapsed flag is a change, which evaluate writes down.
-            if now < record.banned_until:
-                verdict = "banned"
-            elif record.over == 1 and tat - now > tolerance - interval and not (bans or record.strikes):
-                verdict = "throttled"
-            else:
-                return None
-            allowed = shadow
-        decision = Decision()  # As decision.admitted does; a call would cost as much as all of it.
-        decision.allowed = allowed
-        decision.verdict = verdict
-        decision.key = key
-        decision._policy = policy
-        decision._cost = 1
-        decision._now = now
-        decision._record = new
-        decision._context = context
-        return decision
+        tat = record.tats[0] if len(record.tats) == 1 else FOREVER
+        if tat - now > tolerance or (record.over and tat <= now):
+            return None  # A clamp or a lapsed flag is a change, which evaluate writes down.
+        if now < record.banned_until:
+            return denied(policy, key, now, record, "banned")
+        if record.over == 1 and tat - now > tolerance - interval and not (bans or record.strikes):
+            return denied(policy, key, now, record, "throttled")
+        return None
 
     return hit
 
@@ -213,7 +205,8 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
 def _hits_three(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
     """Three thresholds, the common set of rules, without a loop."""
     (t1, room1), (t2, room2), (t3, room3) = [(level.interval, level.tolerance) for level in policy.thresholds]
-    context = SHADOW if policy.mode == "shadow" else PLAIN
+    shadow = policy.mode == "shadow"
+    context = SHADOW if shadow else PLAIN
     real_time = clock is None
     anchor = _ANCHOR
 
@@ -237,15 +230,13 @@ def _hits_three(policy: Policy, clock: Clock | None, table: Table, store: Store)
         if key not in table or table[key] is not record:
             return None
         table[key] = new
-        decision = Decision()
-        decision.allowed = True
-        decision.verdict = "allowed"
+        if shadow:
+            return admitted(policy, key, now, new, context)
+        decision = Admission()
         decision.key = key
         decision._policy = policy
-        decision._cost = 1
         decision._now = now
         decision._record = new
-        decision._context = context
         return decision
 
     return hit
