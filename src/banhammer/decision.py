@@ -91,19 +91,26 @@ class Decision:
     @property
     def strikes(self) -> int:
         """How many bans of this key under this policy are not forgiven yet."""
-        return self._full.strikes
+        record = self._record
+        return record.strikes if isinstance(record, Record) else 0
 
     @property
     def banned_until(self) -> float | None:
         """The ban's end in Unix seconds, `inf` for ever, `None` when not banned."""
+        record = self._record
+        if not isinstance(record, Record):
+            return None
         if self.listed == "deny":
             return math.inf
-        until = self._full.banned_until
-        return to_seconds(until) if self._now < until else None
+        return to_seconds(record.banned_until) if self._now < record.banned_until else None
 
     @property
     def remaining(self) -> int | None:
         """How many units would still fit now, over all thresholds; 0 while banned; `None` for a listed key."""
+        record = self._record
+        if isinstance(record, int):
+            only = self._policy.thresholds[0]
+            return (only.tolerance - max(record - self._now, 0)) // only.interval
         if self.listed:
             return None
         return 0 if self._banned else min(self._rooms())
@@ -111,6 +118,8 @@ class Decision:
     @property
     def threshold(self) -> int | None:
         """The index of the threshold that denies, else of the one with the least room; `None` when listed."""
+        if isinstance(self._record, int):
+            return 0
         if self.listed:
             return None
         if self._banned:
@@ -143,6 +152,9 @@ class Decision:
     @property
     def reset_after(self) -> float:
         """The seconds until the key is as good as new, strikes aside; `inf` for a ban for ever."""
+        record = self._record
+        if isinstance(record, int):
+            return max(record - self._now, 0) / 1e6
         if self.listed:
             return 0.0 if self.listed == "allow" else math.inf
         return seconds_until(drained_at(self._full), self._now)
