@@ -1,7 +1,7 @@
 """All contestants in one interleaved run.
 
-A round takes one sample of every cell. The cells that are compared stand next to each other in a round, and
-each round begins with another of them, so that a busy neighbour on the machine costs everyone alike.
+A round takes one sample of every cell, and right before it one of the cell that it is compared with, so that a
+busy neighbour on the machine costs both alike; each round begins with another cell.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks import footprint
 from benchmarks.contestants import OURS
 from benchmarks.peers import PEERS
 from benchmarks.report import Results
-from benchmarks.results import Samples
+from benchmarks.results import Sample, Samples, reference
 from benchmarks.scenarios import GROUPS, SHAPES, Group
 from benchmarks.timing import Cell
 
@@ -44,9 +44,11 @@ def run(rounds: int, *, quick: bool, tell: Tell) -> Results:
         for group, row in cells.items():
             tell(f"round {turn + 1} of {rounds}: {group}")
             start = turn * len(row) // rounds
+            known = {(cell.contestant, cell.shape): cell for cell in row}
             for cell in row[start:] + row[:start]:
+                before = known[reference(cell.contestant, cell.shape)].sample()
                 ns = cell.sample()
-                samples[cell.contestant, cell.group, cell.shape].append(ns)
+                samples[cell.contestant, cell.group, cell.shape].append(Sample(ns, before))
                 if not quick and ns * cell.calls < _length(cell) * 0.7e6:
                     cell.fit(ns, _length(cell))
     keys = QUICK_FOOTPRINT_KEYS if quick else FOOTPRINT_KEYS

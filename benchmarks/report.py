@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.contestants import HIT, Contestant
 from benchmarks.peers import LIBRARIES
-from benchmarks.results import Samples, Spread, Target, fastest, ratio, spread, targets
+from benchmarks.results import Key, Samples, Spread, Target, costs, fastest, ratio, targets
 from benchmarks.scenarios import GROUPS, SHAPES, Group, Shape
 
 
@@ -39,10 +39,10 @@ def as_json(results: Results) -> dict[str, Any]:
                 "threads": shape.threads,
                 "contestant": str(contestant),
                 "library": contestant.library,
-                "cost_of_hit": asdict(ratio(samples, (contestant, group, shape), (HIT, group, shape))),
-                "ns": asdict(spread(values)),
+                "cost_of_hit": asdict(_of_hit(samples, (contestant, group, shape))),
+                "ns": asdict(costs(samples, (contestant, group, shape))),
             }
-            for (contestant, group, shape), values in samples.items()
+            for contestant, group, shape in samples
         ],
         "targets": [{**asdict(target), "group": str(target.group), "met": target.met} for target in targets(samples)],
         "bytes_per_key": {
@@ -84,8 +84,8 @@ def _scenario(samples: Samples, group: Group, shape: Shape) -> list[str]:
     for contestant, *where in samples:
         if where != [group, shape]:
             continue
-        cost = ratio(samples, (contestant, group, shape), (HIT, group, shape))
-        ns = spread(samples[contestant, group, shape])
+        cost = _of_hit(samples, (contestant, group, shape))
+        ns = costs(samples, (contestant, group, shape))
         name = f"{contestant}{' *' if contestant in baselines else ''}"
         rows.append([f"{cost.median:.2f}", _span(cost, 2), f"{ns.median:.0f}", _span(ns, 0), name])
     return _aligned(rows, right=4)
@@ -123,3 +123,8 @@ def _machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "versions": {name: version(name) for name in names},
     }
+
+
+def _of_hit(samples: Samples, key: Key) -> Spread:
+    """Return the cost compared with that of `hit` in the same shape."""
+    return Spread(1.0, 1.0, 1.0) if key[0] is HIT else ratio(samples, key)

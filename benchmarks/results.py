@@ -10,11 +10,24 @@ from benchmarks.contestants import HIT, HIT_MANY, Contestant
 from benchmarks.scenarios import GROUPS, THREADS, Group, Shape
 
 Key = tuple[Contestant, Group, Shape]
-Samples = dict[Key, list[float]]
-"""The nanoseconds a call of each cell, one for each round."""
+Samples = dict[Key, list["Sample"]]
+"""What each cell took, one for each round."""
 
 ONE: Final = Shape(1, 1)
 CROWD: Final = Shape(1, THREADS)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The nanoseconds a call, and those of the cell that it is compared with, taken right before."""
+
+    ns: float
+    reference: float
+
+    @property
+    def ratio(self) -> float:
+        """How the two compare."""
+        return self.ns / self.reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +60,25 @@ def spread(values: list[float]) -> Spread:
     return Spread(median(values), min(values), max(values))
 
 
-def ratio(samples: Samples, dividend: Key, divisor: Key) -> Spread:
-    """Return how the costs of two cells compare, each round for itself."""
-    return spread([a / b for a, b in zip(samples[dividend], samples[divisor], strict=True)])
+def reference(contestant: Contestant, shape: Shape) -> tuple[Contestant, Shape]:
+    """Return what a cell is compared with: `hit` in the same shape, and `hit` itself with its plainest shape."""
+    return HIT, ONE if contestant is HIT else shape
+
+
+def costs(samples: Samples, key: Key) -> Spread:
+    """Return the nanoseconds a call."""
+    return spread([sample.ns for sample in samples[key]])
+
+
+def ratio(samples: Samples, key: Key) -> Spread:
+    """Return how the costs of a cell and of its reference compare, each round for itself."""
+    return spread([sample.ratio for sample in samples[key]])
 
 
 def fastest(samples: Samples, library: str, group: Group, shape: Shape) -> Contestant:
     """Return the contestant of `library` with the least median cost."""
     rivals = [cell[0] for cell in samples if cell[0].library == library and cell[1:] == (group, shape)]
-    return min(rivals, key=lambda rival: median(samples[rival, group, shape]))
+    return min(rivals, key=lambda rival: ratio(samples, (rival, group, shape)).median)
 
 
 def targets(samples: Samples) -> list[Target]:
@@ -66,14 +89,13 @@ def targets(samples: Samples) -> list[Target]:
 def _targets(samples: Samples, group: Group) -> list[Target]:
     def against(library: str, shape: Shape, bound: float) -> Target:
         rival = fastest(samples, library, group, shape)
-        found = ratio(samples, (rival, group, shape), (HIT, group, shape))
         threads = "1 thread" if shape.threads == 1 else f"{shape.threads} threads"
+        found = ratio(samples, (rival, group, shape))
         return Target(f"{library} / hit, {threads}", group, found, bound, at_least=True)
 
-    hit = (HIT, group, ONE)
-    three = ratio(samples, (HIT, group, Shape(3, 1)), hit)
-    together = ratio(samples, hit, (HIT, group, CROWD))
-    batch = ratio(samples, hit, (HIT_MANY, group, ONE))
+    three = ratio(samples, (HIT, group, Shape(3, 1)))
+    together = _inverse(samples, (HIT, group, CROWD))
+    batch = _inverse(samples, (HIT_MANY, group, ONE))
     return [
         against("throttled-py", ONE, 8.0),
         against("limits", ONE, 6.0),
@@ -83,3 +105,7 @@ def _targets(samples: Samples, group: Group) -> list[Target]:
         against("limits", CROWD, 3.0),
         Target("hit / hit_many(1000), a decision", group, batch, 3.0, at_least=True),
     ]
+
+
+def _inverse(samples: Samples, key: Key) -> Spread:
+    return spread([1 / sample.ratio for sample in samples[key]])

@@ -130,8 +130,10 @@ def hit_batch(batch: Sequence[Hit], policy: Policy, clock: Clock | None, table: 
     keys = [hit.key for hit in batch if hit.cost is ONE and hit.policy == name and not hit.guard]
     if len(keys) < len(batch) or not all(keys) or not {*map(type, keys)} <= {str}:
         return None
-    now = wall_clock() if clock is None else clock()
     interval = threshold.interval
+    if keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
+        return _one_key_batch(keys, interval, threshold.tolerance, clock, table)
+    now = wall_clock() if clock is None else clock()
     fresh = now + interval
     latest = now + threshold.tolerance - interval
     after: list[Decision | Calm | None] = []
@@ -151,6 +153,26 @@ def hit_batch(batch: Sequence[Hit], policy: Policy, clock: Clock | None, table: 
             left += 1
         after.append(new)
     return BatchAnswers(after, left, keys, now)
+
+
+def _one_key_batch(keys: list[str], interval: int, tolerance: int, clock: Clock | None, table: Table) -> BatchAnswers:
+    """Charge as many units of one key as fit, in one step."""
+    size, key = len(keys), keys[0]
+    now = wall_clock() if clock is None else clock()
+    first = tat = now
+    fitting = 0
+    try:
+        tat = table[key]
+        first = tat if tat > now else now
+        fitting = (tolerance - first + now) // interval
+        fitting = size if fitting > size else fitting
+        if fitting > 0:
+            table[key] = first + fitting * interval
+    except (KeyError, TypeError):  # A new key, or one whose record is more than calm.
+        fitting = 0
+    fitting = max(fitting, 0)
+    after: list[Decision | Calm | None] = [*range(first + interval, first + (fitting + 1) * interval, interval)]
+    return BatchAnswers(after + [None] * (size - fitting), size - fitting, keys, now)
 
 
 def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -> Shortcut:
@@ -214,20 +236,27 @@ def _hits_three(policy: Policy, clock: Clock | None, table: Table, store: Store)
         if key.__class__ is not str:
             return None
         now = monotonic_ns() // 1000 + anchor if clock is None else clock()
-        if key not in table:
+        try:
+            record = table[key]
+        except KeyError:
             new = (now + t1, now + t2, now + t3)
             return admitted(policy, key, now, new, context) if store.insert(policy, key, new, now, real_time) else None
-        record = table[key]
-        if record.__class__ is not tuple or len(record) != 3:
+        if record.__class__ is not tuple:
             return _standing(policy, key, record, now)
-        first, second, third = record
+        try:
+            first, second, third = record
+        except ValueError:
+            return None  # The policy had another number of thresholds.
         first = (first if first > now else now) + t1
         second = (second if second > now else now) + t2
         third = (third if third > now else now) + t3
         if first - now > room1 or second - now > room2 or third - now > room3:
             return None
         new = (first, second, third)  # Building it may collect garbage and so run code: look again.
-        if key not in table or table[key] is not record:
+        try:
+            if table[key] is not record:
+                return None
+        except KeyError:
             return None
         table[key] = new
         if shadow:
