@@ -13,6 +13,9 @@ Where the text leaves room, this reading takes:
 - The details of a ban (origin, reason) are those of the event that made it or last moved its end.
 - A lapsed ban is no longer read, but its end and level stay in the record until its strikes lapse: after a
   clock stepped back it is in force again. An `unban` clears the level at once.
+- What a denial cache swallowed is owed by the ban thresholds that were awake all the while: above the level that it saw
+  in force, and above that of a ban which has been in force since the first of it. A flush is a hit of no units: it
+  counts in no window, and no throttle can deny it.
 - `reset(strikes=False)` empties the meters; the ban, the strikes and the windows stay.
 """
 
@@ -45,6 +48,9 @@ from reference_decision import (
 
 ONE_SECOND = 1_000_000
 
+Debt = tuple[int, int, int]
+"""What a denial cache swallowed: `late` units, `span` since the first, and the level of the ban that it saw, or -1."""
+
 
 class ReferenceHammer:
     """Every verb that decides or changes a record, at an explicit `now`, over plain dicts."""
@@ -71,12 +77,17 @@ class ReferenceHammer:
         other.details = dict(self.details)
         return other
 
-    def hit(self, key: str, policy: str, cost: int, now: int) -> Answer:
+    def hit(self, key: str, policy: str, cost: int, now: int, owed: Debt | None = None) -> Answer:
         rules = self._checked(key, policy, cost)
         if listed := self._listed(key, rules):
             return decide_listed(key, rules, listed, self._is_shadow(rules))
         state = self._load(key, rules, now)
-        return self._count(key, rules, state, cost, now)
+        return self._count(key, rules, state, cost, now, owed)
+
+    def flush(self, key: str, policy: str, now: int, owed: Debt) -> Answer:
+        """Charge only what is owed."""
+        rules = self._checked(key, policy, 1)
+        return self._count(key, rules, self._load(key, rules, now), 0, now, owed)
 
     def peek(self, key: str, policy: str, cost: int, now: int) -> Answer:
         """Return what `hit` would, from a copy; it raises no escalation."""
@@ -252,11 +263,13 @@ class ReferenceHammer:
         state["meters"] = meters
         return state
 
-    def _count(self, key: str, policy: Policy, state: State, cost: int, now: int) -> Answer:
+    def _count(self, key: str, policy: Policy, state: State, cost: int, now: int, owed: Debt | None = None) -> Answer:
         """Take steps 3 to 7 with a loaded record, keep it, and return the decision."""
-        if policy.track:
+        if policy.track and cost:
             state["hits"].append(now)
         was_banned = is_banned(state, now)
+        if owed is not None:
+            self._charge_debt(policy, state, owed, now)
 
         # Step 3: ban thresholds count attempts; those up to the level of a ban in force sleep.
         tripped = []
@@ -281,6 +294,16 @@ class ReferenceHammer:
             verdict, escalations = self._throttle(policy, state, cost, now)  # Steps 6 and 7.
         self.states[key, policy.name] = state
         return decide(key, policy, state, cost, now, verdict, escalations, self._is_shadow(policy))
+
+    @staticmethod
+    def _charge_debt(policy: Policy, state: State, owed: Debt, now: int) -> None:
+        """Put `max(tat, now - span) + late * T` on every ban threshold that was awake."""
+        late, span, level = owed
+        for index, threshold in enumerate(policy.thresholds):
+            slept = index <= level or (index <= state["level"] and is_banned(state, now - span))
+            if threshold.ban and not slept:
+                meter = state["meters"][index]
+                meter["tat"] = max(meter["tat"], now - span) + late * threshold.interval
 
     def _trip(
         self, key: str, policy: Policy, state: State, was_banned: bool, tripped: list[int], now: int

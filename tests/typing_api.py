@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_type
 
 from banhammer import AsyncBanHammer, Ban, BanHammer, Decision, Hit, Policy, Status, Threshold
-from banhammer.decision import Decisions
+from banhammer.batch import Decisions
 from banhammer.testing import ManualClock
 
 POLICY = Policy("login_failed", [Threshold(10, "1h", ban=["1h", 60, 1.5, "forever"])], track=["1m"])

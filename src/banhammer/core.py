@@ -18,10 +18,10 @@ class Reply:
 
     `tripped`: indexes of the thresholds that this hit escalates; `ids`: their escalations' ids, given by the
     store; `counted`: whether the hit was stored (an allowed guard is not); `degraded`: the store could not be
-    asked, and the policy's `on_error` answered.
+    asked, and the policy's `on_error` answered; `wait`: after how many microseconds such a denial may be tried again.
     """
 
-    __slots__ = ("counted", "degraded", "ids", "now", "record", "tripped", "verdict")
+    __slots__ = ("counted", "degraded", "ids", "now", "record", "tripped", "verdict", "wait")
 
     def __init__(
         self, verdict: Verdict, now: int, record: Record, tripped: tuple[int, ...] = (), counted: bool = True
@@ -33,6 +33,22 @@ class Reply:
         self.counted = counted
         self.ids: tuple[str, ...] = ()
         self.degraded = False
+        self.wait = 0
+
+
+class Owed:
+    """What a denial cache swallowed of a key since the store was last asked.
+
+    `late`: units; `span`: microseconds since the first of them; `level`: that of the ban in force then, -1 for
+    none: what slept does not count them.
+    """
+
+    __slots__ = ("late", "level", "span")
+
+    def __init__(self, late: int, span: int, level: int) -> None:
+        self.late = late
+        self.span = span
+        self.level = level
 
 
 FRESH: Final = Record(())
@@ -67,13 +83,18 @@ def load(policy: Policy, record: Record, now: int) -> Record:
     return Record(tats, over, strikes, banned_until, level, record.rings)
 
 
-def evaluate(policy: Policy, stored: Record, cost: int, now: int, *, guard: bool = False) -> Reply:
+def evaluate(
+    policy: Policy, stored: Record, cost: int, now: int, *, guard: bool = False, owed: Owed | None = None
+) -> Reply:
     """Charge `cost` units at `now` (us) and return what the store must keep and what the caller may know.
 
-    With `guard` the charge is only made where it is denied. `Reply.record` is `stored` itself when nothing
-    changed, so that a store can skip the write.
+    With `guard` the charge is only made where it is denied. `owed` is charged first, to ban thresholds only; a
+    cost of 0 charges nothing else. `Reply.record` is `stored` itself when nothing changed, so that a store can
+    skip the write.
     """
-    state = load(policy, stored, now)
+    state = loaded = load(policy, stored, now)
+    if owed is not None:
+        state = _paid(policy, state, owed, now)
     in_force = now < state.banned_until
     after: list[int] = []  # Each meter's TAT with the cost on it; -1: it does not fit.
     fits = admits = not in_force
@@ -89,8 +110,10 @@ def evaluate(policy: Policy, stored: Record, cost: int, now: int, *, guard: bool
             admits = admits and bool(threshold.ban)
         after.append(new)
     if guard and admits:
-        return Reply("allowed", now, state, counted=False)
-    rings = count(policy.windows, state.rings, now) if policy.windows else ()
+        return Reply("allowed", now, loaded, counted=False)  # What it brought along is still owed.
+    rings = state.rings
+    if cost:
+        rings = count(policy.windows, rings, now) if policy.windows else ()
     if not fits:
         return _deny(policy, stored, state, after, rings, cost, now)
     return Reply(
@@ -98,6 +121,23 @@ def evaluate(policy: Policy, stored: Record, cost: int, now: int, *, guard: bool
         now,
         Record(tuple(after), state.over, state.strikes, state.banned_until, state.level, rings),
     )
+
+
+def _paid(policy: Policy, state: Record, owed: Owed, now: int) -> Record:
+    """Return the record with what is owed on the ban thresholds that were awake meanwhile.
+
+    All of it counts as if it came with the first: a meter may read too low, so nobody is banned who would not
+    have been.
+    """
+    since = now - owed.span
+    asleep = max(owed.level, state.level) if since < state.banned_until else owed.level
+    tats = list(state.tats)
+    for index, threshold in enumerate(policy.thresholds):
+        if threshold.ban and index > asleep:
+            # No more than what trips for sure: the product could pass 2^53 in the script.
+            late = min(owed.late, threshold.burst + owed.span // threshold.interval + 2)
+            tats[index] = max(tats[index], since) + late * threshold.interval
+    return Record(tuple(tats), state.over, state.strikes, state.banned_until, state.level, state.rings)
 
 
 def _deny(
@@ -147,7 +187,7 @@ def _deny(
 def stands(policy: Policy, record: Record, now: int) -> Verdict | None:
     """Return the verdict on one unit where it is denied and changes nothing; `None`: ask `evaluate`."""
     thresholds, tats = policy.thresholds, record.tats
-    if policy.windows or len(tats) != len(thresholds):
+    if policy.windows or record.rings or len(tats) != len(thresholds):
         return None
     unmarked = denied = False
     over = record.over

@@ -7,8 +7,7 @@ only for what the application looks at.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Final, Literal, cast, overload
+from typing import Final, Literal
 
 from banhammer.core import Reply, count_at, drained_at
 from banhammer.durations import FOREVER
@@ -18,7 +17,7 @@ from banhammer.model import Hit, Policy, Record, Verdict
 class Context:
     """What is seldom other than plain about a decision; shared, so that a plain one costs nothing."""
 
-    __slots__ = ("degraded", "listed", "shadow", "tripped")
+    __slots__ = ("degraded", "listed", "shadow", "tripped", "wait")
 
     def __init__(
         self,
@@ -27,11 +26,13 @@ class Context:
         listed: Literal["allow", "deny"] | None = None,
         degraded: bool = False,
         tripped: tuple[int, ...] = (),
+        wait: int = 0,
     ) -> None:
         self.shadow = shadow
         self.listed = listed
         self.degraded = degraded
         self.tripped = tripped
+        self.wait = wait
 
 
 PLAIN: Final = Context()
@@ -113,7 +114,7 @@ class Decision:
             return (only.tolerance - max(record - self._now, 0)) // only.interval
         if self.listed:
             return None
-        return 0 if self._banned else min(self._rooms())
+        return 0 if self._banned or self._context.wait else min(self._rooms())
 
     @property
     def threshold(self) -> int | None:
@@ -125,7 +126,7 @@ class Decision:
         if self._banned:
             return min(self._full.level, len(self._policy.thresholds) - 1)
         if self.verdict == "throttled":
-            waits = self._waits(throttles_only=True)
+            waits = self._waits(throttles_only=True) or self._waits()  # The store was away: no threshold denied it.
             return max(waits, key=lambda index: (waits[index], -index))
         rooms = self._rooms()
         return rooms.index(min(rooms))
@@ -146,6 +147,8 @@ class Decision:
             return 0.0
         if self.listed:
             return math.inf
+        if self._context.wait:
+            return self._context.wait / 1e6
         wait = max(self._waits().values()) / 1e6
         return max(wait, seconds_until(self._full.banned_until, self._now))
 
@@ -256,7 +259,7 @@ def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool) -> Decision:
     decision._now = reply.now
     decision._record = reply.record
     if reply.tripped or reply.degraded:
-        decision._context = Context(shadow=shadow, degraded=reply.degraded, tripped=reply.tripped)
+        decision._context = Context(shadow=shadow, degraded=reply.degraded, tripped=reply.tripped, wait=reply.wait)
     else:
         decision._context = SHADOW if shadow else PLAIN
     return decision
@@ -297,55 +300,6 @@ def listed(policy: Policy, key: str, which: Literal["allow", "deny"], *, shadow:
     decision._record = Record((0,) * len(policy.thresholds))
     decision._context = Context(shadow=shadow, listed=which)
     return decision
-
-
-class Decisions(Sequence["Decision | None"]):
-    """The decisions of a batch, in the order of its hits; `None` for what was not decided.
-
-    A plain admission is kept as its calm record and becomes a `Decision` when it is read.
-    """
-
-    __slots__ = ("_answers", "_keys", "_now", "_policy")
-
-    def __init__(
-        self,
-        answers: list[Decision | Calm | None],
-        keys: Sequence[str] = (),
-        policy: Policy | None = None,
-        now: int = 0,
-    ) -> None:
-        self._keys = keys
-        self._answers = answers
-        self._policy = policy
-        self._now = now
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    @overload
-    def __getitem__(self, index: int) -> Decision | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Decision | None]: ...
-    def __getitem__(self, index: int | slice) -> Decision | list[Decision | None] | None:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self._answers)))]
-        answer = self._answers[index]
-        if answer is None or isinstance(answer, Decision):
-            return answer
-        decision = admitted(cast(Policy, self._policy), self._keys[index], self._now, answer)
-        self._answers[index] = decision
-        return decision
-
-    def __iter__(self) -> Iterator[Decision | None]:
-        return (self[index] for index in range(len(self._answers)))
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, (Decisions, list, tuple)) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return repr(list(self))
 
 
 def to_seconds(micros: int) -> float:

@@ -3,137 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 from uuid import uuid4
 
-from banhammer.actions import BUILT_IN, Action
-from banhammer.backends import Backend, open_backend
-from banhammer.backends.memory import MemoryBackend
-from banhammer.backends.shortcut import ONE, Shortcut
+from banhammer.backends.shortcut import ONE
+from banhammer.batch import Batch, Decisions
 from banhammer.core import Reply
-from banhammer.decision import Decision, Decisions, listed
-from banhammer.durations import Duration, parse_duration
-from banhammer.errors import ConfigError
-from banhammer.model import Ban, Clock, Hit, Mode, Policy, Status
-from banhammer.rulebook import Batch, Rulebook, manual_ban, status_of
+from banhammer.decision import Decision, listed
+from banhammer.durations import Duration
+from banhammer.model import Ban, Hit, Status
+from banhammer.rulebook import manual_ban, status_of
+from banhammer.shell import Shell
 
-DEADLINE: Final = "50ms"
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that `close` gives to escalations that still wait."""
 
-Source = str | os.PathLike[str] | Mapping[str, Any]
 
-
-class _Shell:
-    """What both shells are made of; see `BanHammer` for the arguments."""
-
-    __slots__ = ("__weakref__", "_backend", "_clock", "_guards", "_hits", "_memory",
-                 "_owns_backend", "_rules")  # fmt: skip
-
-    def __init__(
-        self,
-        policies: Iterable[Policy],
-        *,
-        backend: str | Backend | None = None,
-        actions: Mapping[str, Action] | None = None,
-        mode: Mode | None = None,
-        allow: Iterable[str] | None = None,
-        deny: Iterable[str] | None = None,
-        clock: Clock | None = None,
-        deadline: Duration | None = None,
-        denial_cache: bool | None = None,
-    ) -> None:
-        self._rules = Rulebook(policies, actions=actions, mode=mode or "enforce", allow=allow, deny=deny)
-        clock = None if clock is None else _checked(clock)
-        self._clock = clock
-        self._owns_backend = backend is None or isinstance(backend, str)
-        if backend is None or isinstance(backend, str):
-            backend = open_backend(
-                "memory://" if backend is None else backend,
-                deadline=parse_duration(DEADLINE if deadline is None else deadline),
-                denial_cache=clock is None if denial_cache is None else denial_cache,
-            )
-        if not isinstance(backend, Backend):
-            raise ConfigError(f"backend: {backend!r}; give a URL, or an object with the verbs of Backend")
-        self._backend = backend
-        self._memory = backend if type(backend) is MemoryBackend else None
-        self._hits: dict[str, Shortcut] = {}
-        self._guards: dict[str, Shortcut] = {}
-        if self._memory is not None:
-            for name, policy in self._rules.policies.items():
-                hits, guards = self._memory.shortcuts(policy, clock)
-                self._hits[name] = self._rules.unlisted(policy, hits)
-                self._guards[name] = self._rules.unlisted(policy, guards)
-
-    @classmethod
-    def from_config(cls, source: Source | None = None, **overrides: Any) -> Self:
-        """Build from a TOML file, or a mapping of the same shape; never connects.
-
-        `source`: a path; `None` means the file that `BANHAMMER_CONFIG` names, else `banhammer.toml`.
-        `overrides`: the constructor's keyword arguments, before the file's. Raises `ConfigError` with every
-        mistake.
-        """
-        try:
-            from banhammer.config import load  # Imported here: it loads pydantic.
-        except ImportError as error:
-            raise ConfigError('reading rules from a file needs: pip install "banhammer-limiter[cli]"') from error
-
-        config = load(source, {*BUILT_IN, *(overrides.get("actions") or ())})
-        settings: dict[str, Any] = {
-            "backend": config.backend,
-            "mode": config.mode,
-            "allow": config.allow,
-            "deny": config.deny,
-            "deadline": config.deadline / 1e6,
-            "denial_cache": config.denial_cache,
-        }
-        return cls(config.policies, **{**settings, **overrides})
-
-    @property
-    def policies(self) -> Mapping[str, Policy]:
-        """The policies by name, each with its mode settled."""
-        return self._rules.policies
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({sorted(self._rules.policies)}, backend={self._backend!r})"
-
-    def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
-        """Decide a batch in memory without a second look at each hit, or return `None`."""
-        memory, rules = self._memory, self._rules
-        try:
-            policy = rules.policies.get(hits[0].policy) if hits else None
-            if memory is None or policy is None or not rules.plain(policy):
-                return None
-            found = memory.hit_batch(hits, policy, self._clock)
-        except TypeError:  # Something cannot be hashed: the mistake is named where each hit is looked at.
-            return None
-        if found is None:
-            return None
-        answers, _, keys, now = found
-        if found.left:
-            left = [index for index, answer in enumerate(answers) if answer is None]
-            batch = Batch(rules, [hits[index] for index in left], stop=False)
-            replies = memory.evaluate(batch.asked, rules.policies, now=self._clock)
-            for index, decision in zip(left, batch.settled(replies), strict=True):
-                answers[index] = decision
-        return Decisions(answers, keys, policy, now)
-
-
-def _checked(clock: Clock) -> Clock:
-    def tell() -> int:
-        now = clock()
-        if now.__class__ is not int:
-            raise TypeError(f"clock: it returned {now!r}; it must return microseconds as an integer")
-        return now
-
-    return tell
-
-
-class BanHammer(_Shell):
+class BanHammer(Shell):
     """Decides hits by policies over a store; thread-safe; a context manager.
 
     `policies`: unique names. `backend`: a URL or a `Backend`. `actions`: names to callables of one
@@ -265,7 +154,7 @@ class BanHammer(_Shell):
         return rules.settle(hit, policy, cast(Reply, reply))
 
 
-class AsyncBanHammer(_Shell):
+class AsyncBanHammer(Shell):
     """`BanHammer` for asyncio: the same arguments and verbs, awaited; an asynchronous context manager."""
 
     __slots__ = ()

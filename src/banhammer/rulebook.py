@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from banhammer import core
@@ -11,7 +11,7 @@ from banhammer.actions import Action, resolve
 from banhammer.backends import Reading
 from banhammer.backends.shortcut import Shortcut, tell
 from banhammer.core import Reply
-from banhammer.decision import Calm, Decision, decide, listed, rates, rooms, seconds_until, to_seconds
+from banhammer.decision import Decision, decide, rates, rooms, seconds_until, to_seconds
 from banhammer.durations import FOREVER, Duration, parse_duration
 from banhammer.errors import ConfigError, UnknownPolicyError
 from banhammer.lists import KeyList
@@ -168,42 +168,6 @@ class Rulebook:
             shadow=policy.mode == "shadow",
             origin="manual",
         )
-
-
-class Batch:
-    """One call's hits on their way: what the lists answer, what the store is asked, and the answers in order."""
-
-    __slots__ = ("_answers", "_rules", "_stop", "asked", "at")
-
-    def __init__(self, rules: Rulebook, hits: Sequence[Hit], *, stop: bool) -> None:
-        policies = [rules.checked(hit) for hit in hits]
-        self._rules = rules
-        self._stop = stop
-        self._answers: list[Decision | Calm | None] = [None] * len(hits)
-        self.asked: list[Hit] = []
-        self.at: list[int] = []
-        for index, (hit, policy) in enumerate(zip(hits, policies, strict=True)):
-            which = rules.listed(policy, hit.key)
-            if which is None:
-                self.asked.append(hit)
-                self.at.append(index)
-                continue
-            decision = listed(policy, hit.key, which, shadow=policy.mode == "shadow")
-            self._answers[index] = decision
-            if stop and not decision:
-                break
-
-    def settled(self, replies: Sequence[Reply | None]) -> list[Decision | Calm | None]:
-        """Return the decisions in the order of the hits; with stop, `None` behind the first denial."""
-        rules, answers = self._rules, self._answers
-        for index, hit, reply in zip(self.at, self.asked, replies, strict=True):
-            if reply is None:
-                break
-            decision = rules.settle(hit, rules.policies[hit.policy], reply)
-            answers[index] = decision
-            if self._stop and not decision:
-                return answers[: index + 1] + [None] * (len(answers) - index - 1)
-        return answers
 
 
 def check_key(key: object) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from banhammer.core import Reply
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Ban, Clock, Hit, Policy, Record
-from banhammer.urls import wrong_url
+from banhammer.urls import SCHEMES, wrong_url
 
 Policies = Mapping[str, Policy]
 """The policies that a batch uses, by name, each with its mode settled."""
@@ -233,10 +233,11 @@ class Immediate:
         self._backend.close()
 
 
-def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool = True) -> Backend:
+def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool | None = None) -> Backend:
     """Return the store that `url` names, without connecting.
 
-    `deadline` (us) and `denial_cache` are for stores outside this process. Raises `ConfigError` for a scheme that
+    `deadline` (us) and `denial_cache` (`None`: on, unless the clock is injected) are for stores outside this
+    process. Raises `ConfigError` for a scheme that
     nobody serves, or a setting in the URL that the store does not know.
     """
     wrong = wrong_url(url)
@@ -245,8 +246,17 @@ def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool = True)
     scheme = url.partition("://")[0].lower()
     opener = _OPENERS.get(scheme)
     if opener is None:
-        raise ConfigError(f"backend: {scheme}:// has no store in this version; use memory://")
+        raise ConfigError(f"backend: {scheme}:// has no store in this version; use memory:// or redis://")
     return opener(url, deadline, denial_cache)
+
+
+def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None = None) -> Backend:
+    """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
+    if isinstance(backend, Backend):
+        return backend
+    if type(backend).__module__.partition(".")[0] in ("redis", "valkey"):
+        return _redis(backend, deadline, denial_cache)
+    raise ConfigError(f"backend: {backend!r}; give a URL, a client of redis-py, or an object with the verbs of Backend")
 
 
 def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, object]:
@@ -273,10 +283,22 @@ def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, o
     return settings
 
 
-def _memory(url: str, deadline: int, denial_cache: bool) -> Backend:
+def _memory(url: str, deadline: int, denial_cache: bool | None) -> Backend:
     from banhammer.backends.memory import MemoryBackend
 
     return MemoryBackend.from_url(url)  # It answers at once: no deadline, nothing to cache.
 
 
-_OPENERS: dict[str, Callable[[str, int, bool], Backend]] = {"memory": _memory}
+def _redis(target: object, deadline: int, denial_cache: bool | None) -> Backend:
+    try:
+        from banhammer.backends.redis import RedisBackend
+    except ImportError as error:
+        raise ConfigError('backend: Redis needs: pip install "banhammer-limiter[redis]"') from error
+
+    return RedisBackend(target, deadline=deadline / 1e6, denial_cache=denial_cache)
+
+
+_OPENERS: dict[str, Callable[[str, int, bool | None], Backend]] = {
+    "memory": _memory,
+    **{scheme: _redis for scheme in SCHEMES if scheme.startswith("redis")},
+}

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from threading import RLock
 from time import monotonic_ns, time_ns
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from banhammer import core
 from banhammer.decision import PLAIN, SHADOW, Admission, Calm, Decision, admitted, denied
@@ -30,6 +30,21 @@ Shortcut = Callable[[str], Decision | None]
 HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _ANCHOR: Final = time_ns() // 1000 - monotonic_ns() // 1000
 """What turns the monotonic clock into Unix microseconds: wall time, immune to its later steps."""
+
+
+Listener = Callable[[Hit, Policy, core.Reply], object]
+"""Is told of an answer that no caller waits for, and that may escalate."""
+
+
+@runtime_checkable
+class Swift(Protocol):
+    """A backend that answers some hits without being asked in full."""
+
+    def shortcuts(
+        self, policy: Policy, clock: Clock | None, listener: Listener
+    ) -> tuple[Shortcut | None, Shortcut | None]:
+        """Return the short cuts for a hit and for a guard of one unit under `policy`, or `None` for none."""
+        ...
 
 
 class Store(Protocol):
