@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 _MISSING = 'banhammer: the command line needs more packages: pip install "banhammer-limiter[cli]"'
 _NEEDED = frozenset({"typer", "rich", "pydantic", "pydantic_core", "click", "shellingham"})
+_OPERATORS = frozenset({"ban", "unban", "bans", "status", "reset", "explain"})
+"""Commands whose 1 says that there was nothing to do, so that their mistakes are a 2."""
 
 
 def main() -> None:
-    """Run `banhammer` with the arguments of the process, and exit: 0, 1 after a mistake, 2 after a misuse."""
+    """Run `banhammer` with the arguments of the process, and exit: 0, 1 after a mistake, 2 after a misuse.
+
+    The operators' commands exit 1 when there was nothing to do, and 2 after any mistake.
+    """
     sys.stdout = sys.stdout or _nowhere()
     sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
@@ -35,24 +40,25 @@ def _nowhere() -> TextIO:
 
 
 def _run() -> int:
+    mistake = 2 if _OPERATORS.intersection(sys.argv[1:2]) else 1
     try:
         app = build_app()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         print(_MISSING, file=sys.stderr)
-        return 1
+        return mistake
     try:
         return _finished(app)
     except BanhammerError as error:
         print(error, file=sys.stderr)
-        return 1
+        return mistake
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             print(f"banhammer: {_explain(error)}", file=sys.stderr)
         # Output that cannot be written would be tried, and complained of, once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return mistake
     except KeyboardInterrupt:
         return 130
 
@@ -79,7 +85,8 @@ def build_app() -> "typer.Typer":
 
     from banhammer.check import check as check_file
     from banhammer.config import json_schema
-    from banhammer.replay.command import register
+    from banhammer.operators import register as register_operators
+    from banhammer.replay.command import register as register_replay
     from banhammer.starter import write_starter
 
     app = typer.Typer(
@@ -127,5 +134,6 @@ def build_app() -> "typer.Typer":
         write_starter(path, force=force)
         print(json.dumps({"wrote": path}) if json_ else f"wrote {path}; next: banhammer check {path}")
 
-    register(app)
+    register_replay(app)
+    register_operators(app)
     return app
