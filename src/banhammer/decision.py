@@ -226,6 +226,28 @@ class Admission(Decision):
     _context = PLAIN
 
 
+class Throttled(Decision):
+    """The decision on one unit that a throttle denied, under an enforced policy."""
+
+    __slots__ = ()
+
+    allowed = False
+    verdict = "throttled"
+    _cost = 1
+    _context = PLAIN
+
+
+class Banned(Decision):
+    """The decision on one unit of a banned key, under an enforced policy."""
+
+    __slots__ = ()
+
+    allowed = False
+    verdict = "banned"
+    _cost = 1
+    _context = PLAIN
+
+
 _FIELDS: Final = (
     "allowed", "verdict", "key", "policy", "strikes", "banned_until", "remaining", "threshold", "limit",
     "retry_after", "reset_after", "rates", "listed", "shadow", "degraded", "tripped",

@@ -28,7 +28,7 @@ Table = dict[str, Any]
 Shortcut = Callable[[str], Decision | None]
 
 HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
-_ANCHOR: Final = time_ns() // 1000 - monotonic_ns() // 1000
+ANCHOR: Final = time_ns() // 1000 - monotonic_ns() // 1000
 """What turns the monotonic clock into Unix microseconds: wall time, immune to its later steps."""
 
 
@@ -68,7 +68,7 @@ class BatchAnswers(NamedTuple):
 
 def wall_clock() -> int:
     """Return Unix microseconds that never step: the monotonic clock, anchored when the process began."""
-    return monotonic_ns() // 1000 + _ANCHOR
+    return monotonic_ns() // 1000 + ANCHOR
 
 
 def tell(now: int | Clock | None) -> int:
@@ -197,7 +197,7 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
     shadow = policy.mode == "shadow"
     context = SHADOW if shadow else PLAIN
     real_time = clock is None
-    anchor = _ANCHOR
+    anchor = ANCHOR
 
     def hit(key: str) -> Decision | None:
         if key.__class__ is not str:
@@ -245,7 +245,7 @@ def _hits_three(policy: Policy, clock: Clock | None, table: Table, store: Store)
     shadow = policy.mode == "shadow"
     context = SHADOW if shadow else PLAIN
     real_time = clock is None
-    anchor = _ANCHOR
+    anchor = ANCHOR
 
     def hit(key: str) -> Decision | None:
         if key.__class__ is not str:
