@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["redis_fixtures"]
+
 CALM = [HealthCheck.too_slow, HealthCheck.data_too_large]
 """A shared machine is slow at times; that says nothing about the code under test."""
 
