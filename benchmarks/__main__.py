@@ -1,16 +1,16 @@
-"""The command line: `python -m benchmarks memory|replay [--rounds N] [--quick] [--json]`."""
+"""The command line: `python -m benchmarks memory|replay|redis|cluster [--rounds N] [--quick] [--json]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 ADVICE = 'pip install "banhammer-limiter[bench]"'
-PEER_MODULES = ("apachelogs", "limits", "pyrate_limiter", "throttled")
+PEER_MODULES = ("apachelogs", "limits", "pyrate_limiter", "redis", "throttled")
 WIDTH = 78
 
 
@@ -21,13 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     memory = commands.add_parser("memory", help="the memory backend beside limits, throttled-py, pyrate-limiter")
     replay = commands.add_parser("replay", help="the command replay beside apachelogs, which only parses")
     replay.add_argument("--log", type=Path, metavar="FILE", help="a combined log to repeat (default: the demo's)")
-    for command in (memory, replay):
+    redis = commands.add_parser("redis", help="the Redis backend beside limits and throttled-py, on its own server")
+    cluster = commands.add_parser("cluster", help="the same on a cluster of three masters")
+    for command in (redis, cluster):
+        command.add_argument("--server", choices=("redis", "valkey"), default="redis", help="default redis")
+    for command in (memory, replay, redis, cluster):
         command.add_argument("--rounds", type=_rounds, default=9, help="how many samples of each (default 9)")
         command.add_argument("--quick", action="store_true", help="only try that all runs: no figure means anything")
         command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
     try:
-        found, text = (_memory if options.command == "memory" else _replay)(options)
+        found, text = _RUNS[options.command](options)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in PEER_MODULES:
             raise
@@ -56,6 +60,19 @@ def _replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     results = replay.run(options.log, options.rounds, quick=options.quick, tell=_tell)
     return replay.as_json(results), replay.as_text(results)
+
+
+def _shared(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from benchmarks import redis_bench, redis_report
+
+    run = redis_bench.run_cluster if options.command == "cluster" else redis_bench.run_standalone
+    results = run(options.server, options.rounds, quick=options.quick, tell=_tell)
+    return redis_report.as_json(results), redis_report.as_text(results)
+
+
+_RUNS: dict[str, Callable[[argparse.Namespace], tuple[dict[str, Any], str]]] = {
+    "memory": _memory, "replay": _replay, "redis": _shared, "cluster": _shared,
+}  # fmt: skip
 
 
 def _tell(what: str) -> None:

@@ -112,8 +112,10 @@ def test_no_command_prints_the_secret_of_a_url(file: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "mistake"),
     [
-        ("redis://h", "backend: redis:// has no store in this version"),
         ("memcached://h", "backend: memcached:// has no store in this version"),
+        ("redis://h?patitions=2", "backend: 'patitions' is no setting of a connection"),
+        ("redis://h?partitions=0", "backend: partitions=0; write a whole number from 1 to 1,024"),
+        ("redis+sentinel://h", "backend: redis+sentinel:// names no service"),
         ("memory://?max_keys=abc", "backend: max_keys=abc; "),
         ("memory://?max_key=5", "backend: unknown setting 'max_key'; did you mean 'max_keys'?"),
     ],

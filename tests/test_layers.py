@@ -20,14 +20,29 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "core actions",
         "decision worker",
         "backends",
-        "backends.leaving backends.shortcut",
-        "backends.memory",  # Stores share a layer, so none imports another.
+        "backends.leaving backends.shortcut backends.names backends.packing backends.breaker backends.keeper"
+        " backends.gather",
+        "backends.memory backends.denials",
+        "backends.fallback",
+        "backends.shared",
+        "backends.redis.settings backends.redis.scripts backends.redis.wire",
+        "backends.redis.link",
+        "backends.redis.server",
+        "backends.redis.topology",
+        "backends.redis.drivers backends.redis.talk",
+        "backends.redis.verbs",
+        "backends.redis.backend",
+        "backends.redis",
         "rulebook",
+        "batch",
+        "shell",
         "hammer",
         "banhammer",
         "routes classic testing",
         "config words starter",
-        "advice replay",
+        "advice explain replay",
+        "desk",
+        "operators",
         "check",
         "cli",
         "__main__",
@@ -35,13 +50,14 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
 )
 UPWARD: Final = {
     ("backends", "backends.memory"): "open_backend imports the store that a URL names, and no other",
-    ("hammer", "config"): "from_config reads a file, and only then is pydantic needed",
+    ("backends", "backends.redis"): "open_backend imports the store that a URL names, and no other",
+    ("shell", "config"): "from_config reads a file, and only then is pydantic needed",
 }
 """Imports of a higher layer; each must stand inside a function."""
 OPTIONAL: Final = {
     "pydantic": {"config"},
-    "typer": {"cli", "replay.command"},
-    "rich": {"replay.command", "replay.live", "replay.terminal"},
+    "typer": {"cli", "operators", "replay.command"},
+    "rich": {"operators", "replay.command", "replay.live", "replay.terminal"},
 }
 """What is not installed by default, and the modules that may import it."""
 

@@ -140,7 +140,7 @@ class DenialCache:
         table = self._table(policy)
         if reply.verdict == "allowed" or policy.mode == "shadow":
             if reply.counted:
-                table.pop(hit.key, None)
+                self._overtake(table, hit.key)
             return
         if any(hit.cost > threshold.burst for threshold in policy.thresholds):
             self._passed(table, hit, reply)
@@ -150,7 +150,22 @@ class DenialCache:
         cost = 1 if reply.verdict == "banned" else max(hit.cost, 1)
         # Counted from before the call, whose journey took time that the store's own denial does not have.
         end = at + min(_stands(hit, policy, reply), LIFE)
-        table[hit.key] = Denial(reply.verdict, reply.record, cost, end, ahead, _room(policy, reply))
+        entry = Denial(reply.verdict, reply.record, cost, end, ahead, _room(policy, reply))
+        before = table.get(hit.key)
+        if before is not None and before.level <= entry.level:  # Of a call in flight beside this one.
+            entry.late, entry.since = before.late, before.since
+        table[hit.key] = entry
+
+    @staticmethod
+    def _overtake(table: dict[str, Denial], key: str) -> None:
+        """Let an entry deny no more; what it swallowed while the admission was under way is still to be told."""
+        entry = table.get(key)
+        if entry is None:
+            return
+        if entry.late:
+            entry.end = 0
+        else:
+            table.pop(key, None)
 
     @staticmethod
     def _passed(table: dict[str, Denial], hit: Hit, reply: Reply) -> None:

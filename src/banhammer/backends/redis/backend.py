@@ -1,0 +1,387 @@
+"""The Redis backend: the verbs of `Backend` for threads, and those of `AsyncBackend` for event loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from time import monotonic
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from banhammer import core
+from banhammer.backends import Now, Policies, Reading, Traits
+from banhammer.backends.gather import Gatherer, Leader
+from banhammer.backends.keeper import Keeper
+from banhammer.backends.redis.drivers import adrive, drive, probe
+from banhammer.backends.redis.server import Server, forget_closed
+from banhammer.backends.redis.settings import checked_settings, from_client, from_url
+from banhammer.backends.redis.talk import Speaker
+from banhammer.backends.redis.topology import Answers, Asks, Topology
+from banhammer.backends.redis.verbs import Operator, When
+from banhammer.backends.redis.wire import Names
+from banhammer.backends.shared import Charge, Front, Outcome
+from banhammer.backends.shortcut import Listener, Shortcut, tell
+from banhammer.core import Reply
+from banhammer.durations import Duration, parse_duration
+from banhammer.errors import BackendError
+from banhammer.forks import renew_after_fork
+from banhammer.model import Ban, Clock, Hit, Policy, Record
+
+Told = TypeVar("Told")
+
+
+class RedisBackend:
+    """A store that a fleet of processes shares.
+
+    `target`: a URL (`redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://h1,h2/service`, `redis+cluster://h1,h2`,
+    `rediss+sentinel://`, `rediss+cluster://`), or a client of redis-py that the application already has, sync or
+    asyncio, whose settings are read; its connections are not used. `deadline`: the longest that a call waits.
+    `denial_cache`: `None` means on, and off with an injected clock. `partitions`: default 16 on a cluster, 1 elsewhere;
+    changing it forgets all state. `local_share`: among how many processes `on_error = "local"` divides the limits.
+    Raises `ConfigError`. `damaged` counts the records that did not parse and read as absent.
+    """
+
+    traits = Traits(shared=True)
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        deadline: Duration = "50ms",
+        denial_cache: bool | None = None,
+        partitions: int | None = None,
+        local_share: int | None = None,
+    ) -> None:
+        settings, own = from_url(target) if isinstance(target, str) else (from_client(target), {})
+        own |= checked_settings(partitions=partitions, local_share=local_share)
+        self._deadline = parse_duration(deadline) / 1e6
+        self._names = Names(own.get("partitions", settings.partitions))
+        self._topology = Topology(settings, self._names.tags)
+        self._speaker = Speaker(self._topology, self._names)
+        self._operator = Operator(self._topology, self._names)
+        self._keeper = Keeper(self._tend)
+        self._front = Front(denial_cache=denial_cache, share=own.get("local_share", 1), wake=self._keeper.wake)
+        self._inherited: list[object] = []
+        self._async = AsyncRedisBackend(self)
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without connections: in a forked child they are the parent's, which must not hear of it."""
+        for server in self._topology.servers():
+            self._inherited += server.abandon()
+        self._speaker.renew()
+        self._leader: Leader[Charge, Outcome] = Leader(self._send)
+        self._leaders: dict[Server | None, Leader[Charge, Outcome]] = {}
+        self._async.renew()
+
+    @property
+    def aio(self) -> AsyncRedisBackend:
+        """The same store for asyncio."""
+        return self._async
+
+    @property
+    def damaged(self) -> int:
+        """How many records did not parse."""
+        return self._topology.damaged
+
+    def __repr__(self) -> str:
+        return f"RedisBackend({self._topology}, partitions={len(self._names.tags)})"
+
+    def shortcuts(
+        self, policy: Policy, clock: Clock | None, listener: Listener
+    ) -> tuple[Shortcut | None, Shortcut | None]:
+        """Return the denial cache's short cut for a hit and for a guard of one unit."""
+        shortcut = self._front.shortcut(policy, clock, listener)
+        return shortcut, shortcut
+
+    def evaluate(
+        self, hits: Sequence[Hit], policies: Policies, *, now: Now = None, stop: bool = False, peek: bool = False
+    ) -> list[Reply | None]:
+        """Decide `hits` in order; see `Backend.evaluate`. Never raises for a store that is away."""
+        until = monotonic() + self._deadline
+        front = self._front
+        if len(hits) == 1:
+            charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
+            if isinstance(charge, Reply):
+                return [charge]
+            return [front.after(charge, self._decide((charge,), now, until, stop=False)[0], now)]
+        talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
+        try:
+            charges = next(talk)
+            while True:
+                charges = talk.send(self._decide(charges, now, until, stop=stop))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def ban(
+        self, key: str, policy: Policy, *, index: int, duration: int | None, reason: str, id: str, now: Now = None
+    ) -> Ban:
+        """Ban by hand; see `Backend.ban`."""
+        change = _by_hand(policy, index, duration)
+        ban = self._hold(self._operator.ban(key, policy, change, (id, reason), self._when(now)))
+        self._front.forget(key, policy)
+        return ban  # type: ignore[no-any-return]
+
+    def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
+        """End the ban in force; see `Backend.lift`."""
+        ban = self._hold(self._operator.lift(key, policy, self._when(now)))
+        self._front.forget(key, policy)
+        return ban  # type: ignore[no-any-return]
+
+    def forget(self, key: str, policy: Policy, *, strikes: bool, now: Now = None) -> None:
+        """Drop the record or its meters; see `Backend.forget`."""
+        self._hold(self._operator.forget(key, policy, self._when(now), strikes=strikes))
+        self._front.forget(key, policy, ban=strikes)
+
+    def read(self, key: str, policy: Policy, *, now: Now = None) -> Reading:
+        """Return the record; see `Backend.read`."""
+        return self._hold(self._operator.read(key, policy, self._when(now)))  # type: ignore[no-any-return]
+
+    def records(self, policies: Policies, *, now: Now = None) -> Iterator[Reading]:
+        """Stream the records, a `SCAN` step at a time; a key over 120 characters is told by its shortened spelling."""
+        for server in self._hold(self._operator.places()):
+            cursor = -1
+            while cursor:
+                cursor, found = self._hold(self._operator.records(server, max(cursor, 0), policies, self._when(now)))
+                yield from found
+
+    def bans(self, policies: Policies, *, now: Now = None) -> Iterator[Ban]:
+        """Stream the bans in force from the indexes, a step at a time."""
+        for partition in range(len(self._names.tags)):
+            cursor = -1
+            while cursor:
+                verb = self._operator.bans(partition, max(cursor, 0), policies, self._when(now))
+                cursor, found = self._hold(verb)
+                yield from found
+
+    def close(self) -> None:
+        """Close the connections of threads; those of an event loop are closed by `aio.close` there."""
+        self._keeper.close()
+        for server in self._topology.servers():
+            server.close()
+
+    def _decide(self, charges: Sequence[Charge], now: Now, until: float, *, stop: bool) -> Sequence[Outcome]:
+        """Return what became of each charge; a call of its own where others cannot share its time, stop or servers."""
+        try:
+            if stop or now is not None or len(groups := self._by_server(charges)) > 1:
+                return drive(self._speaker.decide(charges, until=until, now=_at(now), stop=stop), until)
+            (server,) = groups
+            self._check(server)
+            return self._leader_of(server).call(charges, until)
+        except BackendError as error:
+            return [error] if stop else [error] * len(charges)
+
+    def _check(self, server: Server | None) -> None:
+        """Raise at once what an open breaker says, unless another server may have taken over."""
+        if server is not None and server.breaker.error is not None and self._topology.known:
+            raise server.breaker.error
+
+    def _leader_of(self, server: Server | None) -> Leader[Charge, Outcome]:
+        if len(self._names.tags) == 1:
+            return self._leader
+        return self._leaders.get(server) or self._leaders.setdefault(server, Leader(self._send))
+
+    def _by_server(self, charges: Sequence[Charge]) -> dict[Server | None, list[int]]:
+        """Return the places of the charges by server, as far as is known: those of a silent one ride alone."""
+        holder, partition = self._topology.holder, self._names.partition
+        if len(charges) == 1:
+            return {holder(partition(charges[0].hit.key)): [0]}
+        groups: dict[Server | None, list[int]] = {}
+        for index, charge in enumerate(charges):
+            groups.setdefault(holder(partition(charge.hit.key)), []).append(index)
+        return groups
+
+    def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
+        return drive(self._speaker.decide(charges, until=until, now=None), until)
+
+    def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
+        try:
+            return drive(verb, self._until())
+        finally:
+            self._watch()
+
+    def _when(self, now: Now) -> When:
+        return When(_at(now), self._until())
+
+    def _until(self) -> float:
+        return monotonic() + self._deadline
+
+    def _watch(self) -> None:
+        """Wake the keeper where there is something to tell the store later, or a server to ask whether it is back."""
+        if self._front.pending or self._topology.away():
+            self._keeper.wake()
+
+    def _tend(self) -> bool:
+        for server in self._topology.away():
+            probe(server, self._until())
+            self._topology.doubt()
+        by_clock: dict[Clock | None, list[Charge]] = {}
+        for charge, clock in self._front.flush():
+            by_clock.setdefault(clock, []).append(charge)
+        for clock, charges in by_clock.items():
+            outcomes = self._decide(charges, clock, self._until(), stop=False)
+            for charge, outcome in zip(charges, outcomes, strict=True):
+                self._front.flushed(charge, outcome)
+        return self._front.pending or bool(self._topology.away())
+
+
+class AsyncRedisBackend:
+    """The same store for asyncio: one gatherer for each server and event loop."""
+
+    def __init__(self, backend: RedisBackend) -> None:
+        self._backend = backend
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without gatherers: in a forked child their event loops are the parent's."""
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server | None, Gatherer[Charge, Outcome]]] = (
+            WeakKeyDictionary()
+        )
+
+    async def evaluate(
+        self, hits: Sequence[Hit], policies: Policies, *, now: Now = None, stop: bool = False, peek: bool = False
+    ) -> list[Reply | None]:
+        """Decide `hits` in order; see `Backend.evaluate`. Never raises for a store that is away."""
+        until = self._backend._until()
+        front = self._backend._front
+        if len(hits) == 1:
+            charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
+            if isinstance(charge, Reply):
+                return [charge]
+            return [front.after(charge, await self._decide_one(charge, now, until), now)]
+        talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
+        try:
+            charges = next(talk)
+            while True:
+                charges = talk.send(await self._decide(charges, now, until, stop=stop))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def ban(
+        self, key: str, policy: Policy, *, index: int, duration: int | None, reason: str, id: str, now: Now = None
+    ) -> Ban:
+        """Ban by hand; see `Backend.ban`."""
+        backend = self._backend
+        verb = backend._operator.ban(key, policy, _by_hand(policy, index, duration), (id, reason), backend._when(now))
+        ban = await self._hold(verb)
+        backend._front.forget(key, policy)
+        return ban  # type: ignore[no-any-return]
+
+    async def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
+        """End the ban in force; see `Backend.lift`."""
+        backend = self._backend
+        ban = await self._hold(backend._operator.lift(key, policy, backend._when(now)))
+        backend._front.forget(key, policy)
+        return ban  # type: ignore[no-any-return]
+
+    async def forget(self, key: str, policy: Policy, *, strikes: bool, now: Now = None) -> None:
+        """Drop the record or its meters; see `Backend.forget`."""
+        backend = self._backend
+        await self._hold(backend._operator.forget(key, policy, backend._when(now), strikes=strikes))
+        backend._front.forget(key, policy, ban=strikes)
+
+    async def read(self, key: str, policy: Policy, *, now: Now = None) -> Reading:
+        """Return the record; see `Backend.read`."""
+        backend = self._backend
+        return await self._hold(backend._operator.read(key, policy, backend._when(now)))
+
+    async def records(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Reading]:
+        """Stream the records; see `RedisBackend.records`."""
+        operator = self._backend._operator
+        for server in await self._hold(operator.places()):
+            cursor = -1
+            while cursor:
+                cursor, found = await self._hold(
+                    operator.records(server, max(cursor, 0), policies, self._backend._when(now))
+                )
+                for reading in found:
+                    yield reading
+
+    async def bans(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Ban]:
+        """Stream the bans in force; see `RedisBackend.bans`."""
+        backend = self._backend
+        for partition in range(len(backend._names.tags)):
+            cursor = -1
+            while cursor:
+                verb = backend._operator.bans(partition, max(cursor, 0), policies, backend._when(now))
+                cursor, found = await self._hold(verb)
+                for ban in found:
+                    yield ban
+
+    async def close(self) -> None:
+        """Close the connections of this event loop, and those of threads."""
+        for gatherer in self._loops.pop(asyncio.get_running_loop(), {}).values():
+            await gatherer.close()
+        for server in self._backend._topology.servers():
+            await server.aclose()
+        await asyncio.to_thread(self._backend.close)  # The keeper may be in the middle of a round.
+
+    async def _decide(self, charges: Sequence[Charge], now: Now, until: float, *, stop: bool) -> Sequence[Outcome]:
+        backend = self._backend
+        try:
+            if stop or now is not None:
+                return await adrive(backend._speaker.decide(charges, until=until, now=_at(now), stop=stop), until)
+            groups = backend._by_server(charges)
+            if len(groups) == 1:
+                (server,) = groups
+                backend._check(server)
+                return await self._gatherer(server).call(charges, until)
+        except BackendError as error:
+            return [error] if stop else [error] * len(charges)
+        told = await asyncio.gather(
+            *[self._group(server, [charges[at] for at in places], until) for server, places in groups.items()]
+        )
+        outcomes: dict[int, Outcome] = {}
+        for places, found in zip(groups.values(), told, strict=True):
+            outcomes.update(zip(places, found, strict=True))
+        return [outcomes[index] for index in range(len(charges))]
+
+    async def _decide_one(self, charge: Charge, now: Now, until: float) -> Outcome:
+        if now is not None:
+            return (await self._decide((charge,), now, until, stop=False))[0]
+        backend = self._backend
+        server = backend._topology.holder(backend._names.partition(charge.hit.key))
+        try:
+            backend._check(server)
+            return (await self._gatherer(server).call((charge,), until))[0]
+        except BackendError as error:
+            return error
+
+    async def _group(self, server: Server | None, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
+        try:
+            self._backend._check(server)
+            return await self._gatherer(server).call(charges, until)
+        except BackendError as error:
+            return [error] * len(charges)
+
+    def _gatherer(self, server: Server | None) -> Gatherer[Charge, Outcome]:
+        loop = asyncio.get_running_loop()
+        of_loop = self._loops.get(loop)
+        if of_loop is None:
+            forget_closed(self._loops)
+            of_loop = self._loops[loop] = {}
+        found = of_loop.get(server)
+        if found is None:
+            found = of_loop[server] = Gatherer(self._send, self._backend._deadline)
+        return found
+
+    async def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
+        return await adrive(self._backend._speaker.decide(charges, until=until, now=None), until)
+
+    async def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
+        try:
+            return await adrive(verb, self._backend._until())
+        finally:
+            self._backend._watch()
+
+
+def _at(now: Now) -> int | None:
+    return None if now is None else tell(now)
+
+
+def _by_hand(policy: Policy, index: int, duration: int | None) -> Any:
+    def ban(record: Record, at: int) -> Record:
+        return core.ban(policy, record, index, duration, at)
+
+    return ban

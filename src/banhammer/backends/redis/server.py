@@ -1,0 +1,111 @@
+"""One server of the store: its breaker, and its connections that nobody uses, of threads and of each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from banhammer.backends.breaker import Breaker
+from banhammer.backends.redis.link import AsyncLink, Link
+from banhammer.backends.redis.settings import Address, Settings
+
+
+class Server:
+    """One server of the store: its breaker, and its connections that nobody uses, of threads and of each event loop."""
+
+    def __init__(self, settings: Settings, address: Address | None, *, sentinel: bool = False) -> None:
+        self.address = address
+        where = address or (settings.addresses[0] if settings.addresses else ("unix socket", 0))
+        self.breaker = Breaker(f"{where[0]}:{where[1]}" if where[1] else where[0])
+        self._settings = settings
+        self._sentinel = sentinel
+        self._idle: deque[Link] = deque()
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+
+    def take(self) -> Link:
+        """Return a connection for the caller alone."""
+        home = self._idle
+        try:
+            link = home.pop()
+        except IndexError:
+            link = Link(self._settings, self.address, sentinel=self._sentinel)
+        link.home = home
+        return link
+
+    def give(self, link: Link) -> None:
+        """Take back a connection that owes no answer; where this was closed meanwhile, it is closed too."""
+        if link.home is self._idle:
+            self._idle.append(link)
+        else:
+            link.close()
+
+    def take_async(self) -> AsyncLink:
+        """Return a connection of this event loop for the caller alone."""
+        idle = self._of_loop().idle
+        link = idle.pop() if idle else AsyncLink(self._settings, self.address, sentinel=self._sentinel)
+        link.home = idle
+        return link
+
+    async def give_async(self, link: AsyncLink) -> None:
+        """Take back a connection that owes no answer; where this was closed meanwhile, it is closed too."""
+        found = self._loops.get(asyncio.get_running_loop())
+        if found is not None and link.home is found.idle:
+            found.idle.append(link)
+        else:
+            await link.close()
+
+    def close(self) -> None:
+        """Close the connections of threads that nobody uses."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            idle.pop().close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop that nobody uses."""
+        found = self._loops.pop(asyncio.get_running_loop(), None)
+        while found is not None and found.idle:
+            await found.idle.pop().close()
+
+    def abandon(self) -> list[object]:
+        """Forget every connection without a word on the wire, and return them: in a forked child they are not ours."""
+        left: list[object] = [*self._idle, *self._loops.values()]
+        self._idle = deque()
+        self._loops = WeakKeyDictionary()
+        return left
+
+    def _of_loop(self) -> _Loop:
+        loop = asyncio.get_running_loop()
+        found = self._loops.get(loop)
+        if found is None:
+            forget_closed(self._loops)
+            found = self._loops[loop] = _Loop(self._end_of_loop())
+        return found
+
+    async def _end_of_loop(self) -> AsyncGenerator[None, None]:
+        """Close the loop's connections when it closes its generators, as `asyncio.run` does at its end."""
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+
+def forget_closed(loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
+    """Drop what is kept of loops that ended without a word: it would keep them, and their connections, alive."""
+    for loop in [loop for loop in loops if loop.is_closed()]:
+        loops.pop(loop, None)
+
+
+class _Loop:
+    """The connections of one event loop that nobody uses, and the generator whose end is the loop's."""
+
+    __slots__ = ("_end", "idle")
+
+    def __init__(self, end: AsyncGenerator[None, None]) -> None:
+        self.idle: deque[AsyncLink] = deque()
+        self._end = end
+        with suppress(StopIteration):
+            end.__anext__().__await__().__next__()  # It yields at once: from now on the loop knows it.

@@ -1,0 +1,126 @@
+"""Which server holds which partition: one server, the master that Sentinels name, or a cluster's masters.
+
+What is asked is a generator: it yields commands by server and is sent the answers, so that threads and tasks share it.
+A MOVED reply repairs the one entry that it names; a failure makes the whole be asked again, of any node that answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from banhammer.backends.redis.server import Server
+from banhammer.backends.redis.settings import Address, Settings
+from banhammer.backends.redis.wire import slot_of
+from banhammer.errors import BackendError
+
+Asks = dict[Server, list[tuple[Any, ...]]]
+"""Commands by server."""
+Answers = dict[Server, list[Any] | BackendError]
+Asking = Generator[tuple[Asks, float], Answers, Any]
+"""Yields what to send, and the pause (seconds) before it; is sent the answers by server."""
+
+
+class Topology:
+    """Which server holds which partition. `damaged` counts the records that did not parse."""
+
+    def __init__(self, settings: Settings, tags: Sequence[str]) -> None:
+        self.damaged = 0
+        self._settings = settings
+        self._slots = [slot_of(tag) for tag in tags]
+        self._servers: dict[Address | None, Server] = {}
+        self._sentinels = [Server(settings, address, sentinel=True) for address in settings.addresses]
+        self._holders: dict[int, Server] = {}
+        self._alone = not (settings.cluster or settings.service)
+        self._known = self._alone
+        self._next = 0
+        if self._alone:
+            self._hold(self._slots, None)
+
+    def __str__(self) -> str:
+        return ",".join(f"{host}:{port}" for host, port in self._settings.addresses) or "unix socket"
+
+    def at(self, address: Address | None) -> Server:
+        """Return the server at an address."""
+        found = self._servers.get(address)
+        if found is None:
+            found = self._servers.setdefault(address, Server(self._settings, address))
+        return found
+
+    def server(self, partition: int) -> Server:
+        """Return the server that holds a partition."""
+        return self._holders[self._slots[partition]]
+
+    def holder(self, partition: int) -> Server | None:
+        """Return the server that holds a partition as far as is known, or `None` before the first contact."""
+        return self._holders.get(self._slots[partition])
+
+    @property
+    def known(self) -> bool:
+        """Whether the holders need not be asked for."""
+        return self._known
+
+    def servers(self) -> list[Server]:
+        """Return every server that was ever spoken to."""
+        return [*self._servers.values(), *(self._sentinels if self._settings.service else ())]
+
+    def away(self) -> list[Server]:
+        """Return the servers whose breaker is open and who may be needed: not one that was replaced."""
+        away = [server for server in self.servers() if server.breaker.error is not None]
+        if not away:
+            return away
+        needed = {*self._holders.values(), *self._sentinels, *map(self._servers.get, self._settings.addresses)}
+        return [server for server in away if server in needed]
+
+    def moved(self, slot: int, address: Address) -> None:
+        """Take note of where a slot went."""
+        self._hold([slot], address)
+
+    def doubt(self) -> None:
+        """Ask for the holders again before the next call: a server failed, or is no longer what it was."""
+        self._known = self._alone
+
+    def learn(self) -> Asking:
+        """Ask one server after another who holds what, until one knows; keep what was known where none does.
+
+        Those that gave no answer of late come last, and another begins each time: one that is cut off knows it wrong.
+        """
+        if self._known:
+            return
+        service = self._settings.service
+        if service:
+            seeds = self._sentinels
+            question: tuple[Any, ...] = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        else:
+            seeds = list(dict.fromkeys([*self._holders.values(), *map(self.at, self._settings.addresses)]))
+            question = ("CLUSTER", "SLOTS")
+        start = self._next % len(seeds)
+        self._next += 1
+        for seed in sorted(seeds[start:] + seeds[:start], key=lambda seed: seed.breaker.doubtful):
+            answers = yield {seed: [question]}, 0.0
+            answer = answers[seed]
+            if isinstance(answer, BackendError) or isinstance(answer[0], RedisError) or not answer[0]:
+                continue
+            if service:
+                host, port = answer[0]
+                self._hold(self._slots, (host.decode(), int(port)))
+            else:
+                self._read_slots(answer[0], seed)
+            self._known = all(slot in self._holders for slot in self._slots)
+            if self._known:
+                return
+        if not all(slot in self._holders for slot in self._slots):
+            what = "no Sentinel knows the master" if service else "no server of the cluster told where its slots are"
+            raise BackendError(what)
+
+    def _read_slots(self, reply: Sequence[Any], seed: Server) -> None:
+        """Take `CLUSTER SLOTS`; a node without a host is the one that was asked."""
+        for first, last, master, *_ in reply:
+            host = master[0].decode() if master[0] else (seed.address or ("", 0))[0]
+            self._hold([slot for slot in self._slots if first <= slot <= last], (host, int(master[1])))
+
+    def _hold(self, slots: Sequence[int], address: Address | None) -> None:
+        for slot in slots:
+            self._holders[slot] = self.at(address)

@@ -1,0 +1,98 @@
+"""What goes over the wire to Redis and what comes back: names, policies, hits and replies, as bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from binascii import crc_hqx
+from functools import lru_cache
+from typing import Final
+from zlib import crc32
+
+from banhammer.backends.names import escape, shorten
+from banhammer.backends.packing import unpack_record
+from banhammer.backends.shared import Charge
+from banhammer.core import Reply
+from banhammer.model import Policy, Verdict
+
+SLOTS: Final = 16384
+VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "throttled", "banned")
+HIT, GUARD, PEEK = 0, 1, 2
+COUNTED: Final = 1
+STOP, INJECTED, FULL = 1, 2, 4
+_MOST: Final = 2**32 - 1
+
+_HIT: Final = struct.Struct(">BBIIIB")
+_KNOWN_NAMES: Final = 16_384
+
+
+def slot_of(tag: str) -> int:
+    """Return the hash slot of a tag (CRC16 modulo 16,384, as Redis Cluster defines it)."""
+    return crc_hqx(tag.encode(), 0) % SLOTS
+
+
+def tags_for(partitions: int) -> tuple[str, ...]:
+    """Return the tags of the partitions, each the first number whose slot lies in its share of the slots."""
+    tags: dict[int, str] = {}
+    number = 0
+    while len(tags) < partitions:
+        tags.setdefault(slot_of(str(number)) * partitions // SLOTS, str(number))
+        number += 1
+    return tuple(tags[share] for share in range(partitions))
+
+
+class Names:
+    """The names of everything in the store, by partition; a pure function of the key and the partitions."""
+
+    def __init__(self, partitions: int) -> None:
+        self.tags = tags_for(partitions)
+        self.record = lru_cache(maxsize=_KNOWN_NAMES)(self._record)
+
+    def partition(self, key: str) -> int:
+        """Return the partition of a key: a stable hash."""
+        count = len(self.tags)
+        return 0 if count == 1 else crc32(key.encode("utf-8", "surrogatepass")) % count
+
+    def bans(self, partition: int) -> str:
+        """Return the name of a partition's index of bans, by end."""
+        return f"bh:{{{self.tags[partition]}}}#bans"
+
+    def details(self, partition: int) -> str:
+        """Return the name of what is known of a partition's bans."""
+        return f"bh:{{{self.tags[partition]}}}#details"
+
+    def _record(self, policy: str, key: str) -> tuple[int, str, str]:
+        """Return the partition, the record's name, and the member of the index where the name was cut, else ""."""
+        partition = self.partition(key)
+        escaped = escape(key)
+        short = shorten(escaped)
+        member = f"{policy}:{escaped}" if short is not escaped else ""
+        return partition, f"bh:{{{self.tags[partition]}}}:{policy}:{short}", member
+
+
+def pack_policy(policy: Policy) -> str:
+    """Return a policy as the script reads it."""
+    thresholds = [
+        [threshold.interval, threshold.tolerance, threshold.burst, list(threshold.ban) or False, threshold.reason]
+        for threshold in policy.thresholds
+    ]
+    return json.dumps([thresholds, policy.forgive_after, list(policy.windows), policy.mode == "shadow"])
+
+
+def pack_charge(place: int, charge: Charge) -> bytes:
+    """Return a charge as the script reads it; `place` is its policy's place in the call."""
+    hit, owed = charge.hit, charge.owed
+    mode = PEEK if charge.peek else GUARD if hit.guard else HIT
+    if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
+        return _HIT.pack(place, mode, hit.cost, 0, 0, 0)
+    return _HIT.pack(place, mode, hit.cost, min(owed.late, _MOST), owed.span, owed.level + 1)
+
+
+def unpack_reply(packed: bytes, now: int, nonce: str, position: int) -> Reply:
+    """Return what the script answered to the hit at `position` (from 1) of a call; a peek escalates nothing: no ids."""
+    count = packed[2]
+    tripped = tuple(packed[3 : 3 + count])
+    reply = Reply(VERDICTS[packed[0]], now, unpack_record(packed, 3 + count), tripped, bool(packed[1]))
+    if tripped and packed[1] == COUNTED:
+        reply.ids = tuple([f"{nonce}-{position}-{index}" for index in tripped])
+    return reply

@@ -1,0 +1,79 @@
+"""The benchmarks of the shared store run as the documentation says; no figure of theirs is looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PEERS = {"limits fixed window", "throttled-py GCRA"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def results(*arguments: str) -> dict[str, Any]:
+    done = run("-m", "benchmarks", *arguments, "--rounds", "1", "--quick", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def standalone() -> dict[str, Any]:
+    return results("redis")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return results("cluster", "--server", "valkey")
+
+
+def judged(found: dict[str, Any]) -> list[float]:
+    for target in found["targets"]:
+        value, bound = target["ratio"]["median"], target["bound"]
+        assert target["met"] is (value >= bound if target["at_least"] else value <= bound)
+    return [target["bound"] for target in found["targets"]]
+
+
+def test_every_peer_is_measured_beside_us_in_every_row(standalone: dict[str, Any], cluster: dict[str, Any]) -> None:
+    for found, count in ((standalone, 14), (cluster, 8)):
+        rows = {row["row"] for row in found["rows"]}
+        assert len(rows) == count
+        assert {(row["row"], row["peer"]) for row in found["rows"]} == {(row, peer) for row in rows for peer in PEERS}
+        assert all(row["ratio"]["median"] > 0 for row in found["rows"])
+
+
+def test_every_target_is_judged(standalone: dict[str, Any], cluster: dict[str, Any]) -> None:
+    assert judged(standalone) == [6, 0.25, 8, 0.9, 0.9, 1.3, 2, 2.5, 2.5, 25, 35, 8, 8, 300, 300, 12]
+    assert judged(cluster) == [8, 15]
+
+
+def test_what_it_costs_the_server_is_told(standalone: dict[str, Any]) -> None:
+    sizes = standalone["costs"]["sizes"]
+    assert [size["bound"] for size in sizes] == [200, 400, None, None]
+    assert all(50 < size["usage"] < 1_000 for size in sizes)
+    assert standalone["costs"]["us_decision"]["median"] > 0
+
+
+def test_what_fails_is_told(standalone: dict[str, Any]) -> None:
+    faults = standalone["faults"]
+    assert {crowd["setting"] for crowd in faults["crowds"]} == {"defaults", "best settings"}
+    assert len(faults["dead"]) == 4
+    assert all(each["until_open"] > 40 and each["after"] > 0 for each in faults["dead"])
+
+
+def test_a_server_that_is_not_installed_is_an_error_that_says_how_to_get_it() -> None:
+    script = (
+        "import runpy, shutil, sys; shutil.which = lambda name: None; sys.argv = ['benchmarks', 'redis'];"
+        "runpy.run_module('benchmarks', run_name='__main__')"
+    )
+    done = run("-c", script)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "benchmarks: redis-server is not installed: apt-get install redis-server\n"
