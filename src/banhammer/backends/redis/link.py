@@ -112,6 +112,7 @@ class AsyncLink:
                         self._address, _left(until), aio_=True, sentinel=self._sentinel
                     )
                     await connection.connect()
+                    connection.socket_timeout = None  # The time is kept here; redis-py would make a task of each send.
                 await connection.send_packed_command(_packed(commands), check_health=False)
                 answers = [await self._read(connection) for _ in commands]
         except BaseException as error:
