@@ -34,7 +34,7 @@ RUN = (
 )  # fmt: skip
 SET_UP = (
     "git ", "cd ", "python -m venv ", "python3 -m venv ", ". .venv/", "pip ", ".venv/bin/pip ", "python -m benchmarks ",
-    "apt-get ",
+    "apt-get ", "unset ",
 )  # fmt: skip
 """Commands that are not run here: they set up a machine, or take minutes."""
 EXPORT = re.compile(r"export (\w+)=(\S+)")

@@ -337,7 +337,11 @@ LOADING, NOPERM = "-LOADING not yet", "-NOPERM not you"
 
 @pytest.mark.parametrize(
     ("of", "words"),
-    [("GET", LOADING), ("SCAN", LOADING), *((of, NOPERM) for of in ("GET", "HGET", "TIME", "SCAN", "ZSCAN", "EVALSHA"))],
+    [
+        ("GET", LOADING),
+        ("SCAN", LOADING),
+        *((of, NOPERM) for of in ("GET", "HGET", "TIME", "SCAN", "ZSCAN", "EVALSHA")),
+    ],
 )
 def test_what_an_operator_is_refused_is_a_backend_error(server: Standalone, kind: str, of: str, words: str) -> None:
     with Answering(server.port) as front, Side(kind, front.url, RULES, deadline=f"{DEADLINE}s") as side:

@@ -254,9 +254,11 @@ def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None 
     """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
     if isinstance(backend, Backend):
         return backend
-    if type(backend).__module__.partition(".")[0] in ("redis", "valkey"):
+    if any(base.__module__.partition(".")[0] in ("redis", "valkey") for base in type(backend).__mro__):
         return _redis(backend, deadline, denial_cache)
-    raise ConfigError(f"backend: {backend!r}; give a URL, a client of redis-py, or an object with the verbs of Backend")
+    raise ConfigError(
+        f"backend: a {type(backend).__name__}; give a URL, a client of redis-py, or an object with the verbs of Backend"
+    )
 
 
 def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, object]:

@@ -98,7 +98,7 @@ class DenialCache:
     def answers(self, hit: Hit, policy: Policy, now: int) -> bool:
         """Return whether an entry denies `hit` at the local `now`."""
         entry = self._table(policy).get(hit.key)
-        if entry is None or now >= entry.end or hit.cost < entry.cost:
+        if entry is None or policy.mode == "shadow" or now >= entry.end or hit.cost < entry.cost:
             return False
         if entry.size != len(policy.thresholds):  # Of another policy of that name: the rules were changed.
             return False
@@ -153,7 +153,7 @@ class DenialCache:
         entry = Denial(reply.verdict, reply.record, cost, end, ahead, _room(policy, reply))
         before = table.get(hit.key)
         if before is not None and before.level <= entry.level:  # Of a call in flight beside this one.
-            entry.late, entry.since = before.late, before.since
+            entry.late, entry.since, before.late = before.late, before.since, 0  # Moved: it is told once.
         table[hit.key] = entry
 
     @staticmethod

@@ -12,8 +12,8 @@ from banhammer.backends.memory import MemoryBackend
 from banhammer.backends.shortcut import tell
 from banhammer.core import Reply
 from banhammer.decision import decide
-from banhammer.durations import SECOND
-from banhammer.model import Clock, Hit, Policy, Record, Threshold
+from banhammer.durations import FOREVER, SECOND
+from banhammer.model import Ban, Clock, Hit, Policy, Record, Threshold
 
 MAX_KNOWN_BANS: Final = 100_000
 CLOSED_WAIT: Final = SECOND
@@ -37,12 +37,16 @@ class Fallback:
     def learn(self, hit: Hit, policy: Policy, reply: Reply) -> None:
         """Remember a ban in force, and forget one that ended."""
         at = (policy.name, hit.key)
-        if reply.now >= reply.record.banned_until:
+        if reply.now < reply.record.banned_until:
+            self._remember(at, reply.record)
+        else:
             self._known.pop(at, None)
-            return
-        if len(self._known) >= MAX_KNOWN_BANS and at not in self._known:
-            drop_oldest(self._known)
-        self._known[at] = reply.record
+
+    def know(self, policy: Policy, ban: Ban) -> None:
+        """Remember a ban by hand."""
+        until = FOREVER if math.isinf(ban.until) else round(ban.until * 1e6)
+        blank = (0,) * len(policy.thresholds)
+        self._remember((policy.name, ban.key), Record(blank, 0, ban.strikes, until, ban.threshold))
 
     def forget(self, key: str, policy: Policy) -> None:
         """Forget the key's ban and what it did here: it was lifted or reset."""
@@ -63,6 +67,11 @@ class Fallback:
             reply.wait = 0 if policy.on_error == "open" else CLOSED_WAIT
         reply.degraded = True
         return reply
+
+    def _remember(self, at: tuple[str, str], record: Record) -> None:
+        if len(self._known) >= MAX_KNOWN_BANS and at not in self._known:
+            drop_oldest(self._known)
+        self._known[at] = record
 
     def _local(self, hit: Hit, policy: Policy, now: int | Clock | None, *, peek: bool) -> Reply:
         known = self._divided.get(policy.name)

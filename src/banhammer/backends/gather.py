@@ -18,6 +18,8 @@ from banhammer.errors import BackendTimeout
 BATCH: Final = 128
 """The most hits in one shared call; more, and client and server would never overlap."""
 IN_FLIGHT: Final = 2
+HASTE: Final = 0.01
+"""Seconds; a leader with less left takes nobody along: they may wait longer than it can."""
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
@@ -88,8 +90,9 @@ class Leader(Generic[Asked, Told]):
         error: BaseException | None = None
         try:
             batch = list(asked)
+            room = BATCH if until - monotonic() > HASTE else 0
             with self._mutex:
-                while self._waiting and len(batch) + len(self._waiting[0].asked) <= BATCH:
+                while self._waiting and len(batch) + len(self._waiting[0].asked) <= room:
                     turn = self._waiting.popleft()
                     followers.append(turn)
                     batch.extend(turn.asked)

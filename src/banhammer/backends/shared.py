@@ -15,7 +15,7 @@ from banhammer.backends.fallback import Fallback
 from banhammer.backends.shortcut import Listener, Shortcut, tell
 from banhammer.core import Owed, Reply
 from banhammer.errors import BackendError
-from banhammer.model import Clock, Hit, Policy
+from banhammer.model import Ban, Clock, Hit, Policy
 
 
 class Charge:
@@ -59,7 +59,7 @@ class Front:
 
     def shortcut(self, policy: Policy, clock: Clock | None, listener: Listener) -> Shortcut | None:
         """Return the short cut of the denial cache for one unit under `policy`, or `None` where it is off."""
-        if not self._caching(clock):
+        if policy.mode == "shadow" or not self._caching(clock):
             return None
         self._watched[policy.name] = _Watch(policy, clock, listener)
         return self._denials.shortcut(policy, clock)
@@ -111,6 +111,11 @@ class Front:
     def pending(self) -> bool:
         """Whether `flush` may have something to yield."""
         return any(self._denials.holds(watch.policy) for watch in list(self._watched.values()))
+
+    def banned(self, policy: Policy, ban: Ban) -> None:
+        """Take note of a ban by hand: while the store is away, it is enforced here too."""
+        self._denials.forget(ban.key, policy)
+        self.fallback.know(policy, ban)
 
     def forget(self, key: str, policy: Policy, *, ban: bool = True) -> None:
         """Drop what is known here of a key that was lifted or reset; without `ban`, its ban stays known."""

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from banhammer import core
 from banhammer.backends import Now, Policies, Reading, Traits
-from banhammer.backends.gather import Gatherer, Leader
+from banhammer.backends.gather import BATCH, Gatherer, Leader
 from banhammer.backends.keeper import Keeper
 from banhammer.backends.redis.drivers import adrive, drive, probe
 from banhammer.backends.redis.server import Server, forget_closed
@@ -120,7 +120,7 @@ class RedisBackend:
         """Ban by hand; see `Backend.ban`."""
         change = _by_hand(policy, index, duration)
         ban = self._hold(self._operator.ban(key, policy, change, (id, reason), self._when(now)))
-        self._front.forget(key, policy)
+        self._front.banned(policy, ban)
         return ban  # type: ignore[no-any-return]
 
     def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
@@ -167,15 +167,14 @@ class RedisBackend:
             if stop or now is not None or len(groups := self._by_server(charges)) > 1:
                 return drive(self._speaker.decide(charges, until=until, now=_at(now), stop=stop), until)
             (server,) = groups
-            self._check(server)
-            return self._leader_of(server).call(charges, until)
+            away = self._away(server)
+            return [away] * len(charges) if away else self._leader_of(server).call(charges, until)
         except BackendError as error:
             return [error] if stop else [error] * len(charges)
 
-    def _check(self, server: Server | None) -> None:
-        """Raise at once what an open breaker says, unless another server may have taken over."""
-        if server is not None and server.breaker.error is not None and self._topology.known:
-            raise server.breaker.error
+    def _away(self, server: Server | None) -> BackendError | None:
+        """Return at once what an open breaker says, unless another server may have taken over."""
+        return server.breaker.error if server is not None and self._topology.known else None
 
     def _leader_of(self, server: Server | None) -> Leader[Charge, Outcome]:
         if len(self._names.tags) == 1:
@@ -220,9 +219,11 @@ class RedisBackend:
         for charge, clock in self._front.flush():
             by_clock.setdefault(clock, []).append(charge)
         for clock, charges in by_clock.items():
-            outcomes = self._decide(charges, clock, self._until(), stop=False)
-            for charge, outcome in zip(charges, outcomes, strict=True):
-                self._front.flushed(charge, outcome)
+            for start in range(0, len(charges), BATCH):  # Not all at once: callers' hits come in between.
+                part = charges[start : start + BATCH]
+                outcomes = self._decide(part, clock, self._until(), stop=False)
+                for charge, outcome in zip(part, outcomes, strict=True):
+                    self._front.flushed(charge, outcome)
         return self._front.pending or bool(self._topology.away())
 
 
@@ -265,7 +266,7 @@ class AsyncRedisBackend:
         backend = self._backend
         verb = backend._operator.ban(key, policy, _by_hand(policy, index, duration), (id, reason), backend._when(now))
         ban = await self._hold(verb)
-        backend._front.forget(key, policy)
+        backend._front.banned(policy, ban)
         return ban  # type: ignore[no-any-return]
 
     async def lift(self, key: str, policy: Policy, *, now: Now = None) -> Ban | None:
@@ -325,8 +326,7 @@ class AsyncRedisBackend:
             groups = backend._by_server(charges)
             if len(groups) == 1:
                 (server,) = groups
-                backend._check(server)
-                return await self._gatherer(server).call(charges, until)
+                return await self._group(server, charges, until)
         except BackendError as error:
             return [error] if stop else [error] * len(charges)
         told = await asyncio.gather(
@@ -342,15 +342,19 @@ class AsyncRedisBackend:
             return (await self._decide((charge,), now, until, stop=False))[0]
         backend = self._backend
         server = backend._topology.holder(backend._names.partition(charge.hit.key))
+        away = backend._away(server)
+        if away:
+            return away
         try:
-            backend._check(server)
             return (await self._gatherer(server).call((charge,), until))[0]
         except BackendError as error:
             return error
 
     async def _group(self, server: Server | None, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
+        away = self._backend._away(server)
+        if away:
+            return [away] * len(charges)
         try:
-            self._backend._check(server)
             return await self._gatherer(server).call(charges, until)
         except BackendError as error:
             return [error] * len(charges)

@@ -54,6 +54,9 @@ class Link:
             if connection is None:
                 connection = self._settings.connection(self._address, _left(until), aio_=False, sentinel=self._sentinel)
                 connection.connect()
+                if monotonic() >= until:
+                    raise TimeoutError  # noqa: TRY301  # As if connecting had: nothing was sent, nothing is counted.
+            connection._sock.settimeout(_left(until))
             connection.send_packed_command(_packed(commands), check_health=False)
         except BaseException as error:
             if connection is not None:

@@ -95,8 +95,10 @@ class Server:
 
 def forget_closed(loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
     """Drop what is kept of loops that ended without a word: it would keep them, and their connections, alive."""
-    for loop in [loop for loop in loops if loop.is_closed()]:
-        loops.pop(loop, None)
+    for reference in loops.keyrefs():  # A copy: other threads' loops come and go meanwhile.
+        loop = reference()
+        if loop is not None and loop.is_closed():
+            loops.pop(loop, None)
 
 
 class _Loop:

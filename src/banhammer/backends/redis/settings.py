@@ -95,7 +95,10 @@ class Settings:
 
 def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
     """Return what a URL says of the store, and the backend's own settings in its query. Raises `ConfigError`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError("backend: the URL cannot be read; write scheme://user:password@host:port") from None
     scheme = parts.scheme.lower()
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     own = own_settings("?" + urlencode([pair for pair in pairs if pair[0] in _OWN]), _OWN)

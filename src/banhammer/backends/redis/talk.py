@@ -183,7 +183,7 @@ class Call:
         self._asking = False
         self._script: Script = EVALUATE
         self._known = True
-        self._policies: dict[str, tuple[int, Policy]] = {}
+        self._policies: dict[int, tuple[int, Policy]] = {}
         self._keys: list[str] = []
         self._packed: list[bytes] = []
         self._cut: dict[int, str] = {}
@@ -191,9 +191,9 @@ class Call:
     def add(self, index: int, charge: Charge, key: str, member: str) -> None:
         """Take one more charge, whose outcome goes to place `index`."""
         policy = charge.policy
-        place = self._policies.get(policy.name)
+        place = self._policies.get(id(policy))  # Not by name: two shells on one store may differ in their rules.
         if place is None:
-            place = self._policies[policy.name] = (len(self._policies), policy)
+            place = self._policies[id(policy)] = (len(self._policies), policy)
         self.places.append(index)
         self._keys.append(key)
         self._packed.append(pack_charge(place[0], charge))

@@ -154,7 +154,8 @@ class Operator:
         for policy, escaped, name in found:
             key = _key_of(escaped)
             _, _, member = self._names.record(policy.name, key)
-            details = self._names.details(self._names.partition(key))
+            tag = (name if isinstance(name, str) else name.decode()).partition("}")[0]  # The record's own partition.
+            details = f"{tag}}}#details"
             commands += [("GET", name), ("HGET", details, member or f"{policy.name}:{escaped}")]
         if isinstance(place, int):
             answers = yield from self._ask(place, commands, when.until, lenient=True)
