@@ -44,16 +44,16 @@ class Bench:
         places = {policy.name: place for place, policy in enumerate(policies)}
         answer: Any = self.client.eval(
             text or EVALUATE.text,
-            2 + len(charges),
+            len(charges) + 2,
+            *(name_of(charge) for charge in charges),
             INDEX,
             DETAILS,
-            *(name_of(charge) for charge in charges),
-            f"[{','.join(map(pack_policy, policies))}]",
             b"".join(pack_charge(places[charge.policy.name], charge) for charge in charges),
             "" if now is None else now,
             stop * STOP + (now is not None) * INJECTED + full * FULL,
             NONCE,
             "",
+            *map(pack_policy, policies),
         )
         at, damaged, *replies = answer
         return Call(int(at), damaged, replies)

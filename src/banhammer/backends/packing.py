@@ -7,7 +7,7 @@ Layout, big-endian: thresholds (1 byte), over flags (4), strikes (4), level (1),
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final
 
 from banhammer.durations import FOREVER
 from banhammer.model import MAX_STRIKES, MAX_THRESHOLDS, RING, Record, Ring
@@ -51,3 +51,21 @@ def sound_record(packed: bytes) -> Record | None:
     if not all(time.is_integer() for time in times):
         return None
     return unpack_record(packed)
+
+
+class PackedRecord(Record):
+    """A record as a store told it, from byte `at` on; it is unpacked when a field is asked for, and most never are."""
+
+    __slots__ = ("_at", "_packed")
+
+    def __init__(self, packed: bytes, at: int) -> None:
+        self._packed = packed
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Record.__slots__:
+            raise AttributeError(name)
+        record = unpack_record(self._packed, self._at)
+        for field in Record.__slots__:
+            setattr(self, field, getattr(record, field))
+        return getattr(record, name)

@@ -23,7 +23,7 @@ class Charge:
 
     __slots__ = ("at", "hit", "owed", "peek", "policy")
 
-    def __init__(self, hit: Hit, policy: Policy, *, peek: bool = False, owed: Owed | None = None, at: int = 0) -> None:
+    def __init__(self, hit: Hit, policy: Policy, peek: bool = False, owed: Owed | None = None, at: int = 0) -> None:
         self.hit = hit
         self.policy = policy
         self.peek = peek
@@ -74,12 +74,16 @@ class Front:
     def before(self, hit: Hit, policy: Policy, now: Now, *, peek: bool) -> Reply | Charge:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
         if peek or not self._caching(now):
-            return Charge(hit, policy, peek=peek)
-        at = tell(now)
-        if not self._denials.holds(policy):
-            return Charge(hit, policy, at=at)
-        reply = self._denials.answer(hit, policy, at)
-        return reply or Charge(hit, policy, owed=self._denials.owed(hit.key, policy, at), at=at)
+            return Charge(hit, policy, peek)
+        return self._asked(hit, policy, tell(now))
+
+    def _asked(self, hit: Hit, policy: Policy, at: int) -> Reply | Charge:
+        """Return the cached denial of a hit at the local `at`, or what to ask the store, with what it was not told."""
+        denials = self._denials
+        if not denials.holds(policy):
+            return Charge(hit, policy, False, None, at)
+        reply = denials.answer(hit, policy, at)
+        return reply or Charge(hit, policy, False, denials.owed(hit.key, policy, at), at)
 
     def after(self, charge: Charge, outcome: Outcome, now: Now) -> Reply:
         """Return the reply that the outcome means, and take note of it."""
@@ -130,8 +134,10 @@ class Front:
         replies: list[Reply | None] = []
         charges: list[Charge] = []
         places: list[int] = []
+        caching = not peek and self._caching(now)
+        at = tell(now) if caching else 0
         for index, hit in enumerate(hits):
-            found = self.before(hit, policies[hit.policy], now, peek=peek)
+            found = self._asked(hit, policies[hit.policy], at) if caching else Charge(hit, policies[hit.policy], peek)
             if isinstance(found, Reply):
                 replies.append(found)
                 continue
@@ -140,8 +146,9 @@ class Front:
             places.append(index)
         if charges:
             outcomes = yield charges
+            after = self.after
             for index, charge, outcome in zip(places, charges, outcomes, strict=True):
-                replies[index] = self.after(charge, outcome, now)
+                replies[index] = after(charge, outcome, now)
         return replies
 
     def _until_denied(self, hits: Sequence[Hit], policies: Policies, now: Now, *, caching: bool, peek: bool) -> Talk:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from time import monotonic
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from banhammer import core
 from banhammer.backends import Now, Policies, Reading, Traits
@@ -28,6 +28,8 @@ from banhammer.forks import renew_after_fork
 from banhammer.model import Ban, Clock, Hit, Policy, Record
 
 Told = TypeVar("Told")
+Gatherers = dict["Server | None", Gatherer[Charge, Outcome]]
+"""The gatherers of one event loop, by server."""
 
 
 class RedisBackend:
@@ -165,7 +167,8 @@ class RedisBackend:
         """Return what became of each charge; a call of its own where others cannot share its time, stop or servers."""
         try:
             if stop or now is not None or len(groups := self._by_server(charges)) > 1:
-                return drive(self._speaker.decide(charges, until=until, now=_at(now), stop=stop), until)
+                talk = self._speaker.decide(charges, until=until, now=_at(now), stop=stop, ahead=True)
+                return drive(talk, until)
             (server,) = groups
             away = self._away(server)
             return [away] * len(charges) if away else self._leader_of(server).call(charges, until)
@@ -186,13 +189,15 @@ class RedisBackend:
         holder, partition = self._topology.holder, self._names.partition
         if len(charges) == 1:
             return {holder(partition(charges[0].hit.key)): [0]}
+        if len(self._names.tags) == 1:
+            return {holder(0): list(range(len(charges)))}
         groups: dict[Server | None, list[int]] = {}
         for index, charge in enumerate(charges):
             groups.setdefault(holder(partition(charge.hit.key)), []).append(index)
         return groups
 
     def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        return drive(self._speaker.decide(charges, until=until, now=None), until)
+        return drive(self._speaker.decide(charges, until=until, now=None, ahead=True), until)
 
     def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:
@@ -236,9 +241,8 @@ class AsyncRedisBackend:
 
     def renew(self) -> None:
         """Begin without gatherers: in a forked child their event loops are the parent's."""
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server | None, Gatherer[Charge, Outcome]]] = (
-            WeakKeyDictionary()
-        )
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Gatherers] = WeakKeyDictionary()
+        self._latest: tuple[ref[asyncio.AbstractEventLoop] | None, Gatherers] = (None, {})
 
     async def evaluate(
         self, hits: Sequence[Hit], policies: Policies, *, now: Now = None, stop: bool = False, peek: bool = False
@@ -250,7 +254,13 @@ class AsyncRedisBackend:
             charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
             if isinstance(charge, Reply):
                 return [charge]
-            return [front.after(charge, await self._decide_one(charge, now, until), now)]
+            if now is not None:
+                return [front.after(charge, (await self._decide((charge,), now, until, stop=False))[0], now)]
+            try:
+                outcome: Outcome = (await self._shared(charge, until))[0]
+            except BackendError as error:
+                outcome = error
+            return [front.after(charge, outcome, None)]
         talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
         try:
             charges = next(talk)
@@ -312,6 +322,7 @@ class AsyncRedisBackend:
 
     async def close(self) -> None:
         """Close the connections of this event loop, and those of threads."""
+        self._latest = (None, {})
         for gatherer in self._loops.pop(asyncio.get_running_loop(), {}).values():
             await gatherer.close()
         for server in self._backend._topology.servers():
@@ -337,18 +348,14 @@ class AsyncRedisBackend:
             outcomes.update(zip(places, found, strict=True))
         return [outcomes[index] for index in range(len(charges))]
 
-    async def _decide_one(self, charge: Charge, now: Now, until: float) -> Outcome:
-        if now is not None:
-            return (await self._decide((charge,), now, until, stop=False))[0]
+    def _shared(self, charge: Charge, until: float) -> Awaitable[Sequence[Outcome]]:
+        """Return, awaited, what became of a charge that shares a call. Raises where its server is known to be away."""
         backend = self._backend
         server = backend._topology.holder(backend._names.partition(charge.hit.key))
         away = backend._away(server)
         if away:
-            return away
-        try:
-            return (await self._gatherer(server).call((charge,), until))[0]
-        except BackendError as error:
-            return error
+            raise away
+        return self._gatherer(server).call((charge,), until)
 
     async def _group(self, server: Server | None, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
         away = self._backend._away(server)
@@ -361,13 +368,20 @@ class AsyncRedisBackend:
 
     def _gatherer(self, server: Server | None) -> Gatherer[Charge, Outcome]:
         loop = asyncio.get_running_loop()
-        of_loop = self._loops.get(loop)
-        if of_loop is None:
-            forget_closed(self._loops)
-            of_loop = self._loops[loop] = {}
+        latest, of_loop = self._latest
+        if latest is None or latest() is not loop:
+            of_loop = self._of_loop(loop)
         found = of_loop.get(server)
         if found is None:
             found = of_loop[server] = Gatherer(self._send, self._backend._deadline)
+        return found
+
+    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Gatherers:
+        found = self._loops.get(loop)
+        if found is None:
+            forget_closed(self._loops)
+            found = self._loops[loop] = {}
+        self._latest = (ref(loop), found)
         return found
 
     async def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:

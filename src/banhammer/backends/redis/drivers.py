@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from time import sleep
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from banhammer.backends.redis.link import Link, is_away
 from banhammer.backends.redis.server import Server
-from banhammer.backends.redis.topology import Answers, Asks
+from banhammer.backends.redis.topology import AHEAD, Answers, Asks
 from banhammer.errors import BackendError
 
 Told = TypeVar("Told")
+_Round = dict[Server, "int | BackendError"]
+
+ROUNDS: Final = 3
+"""How many rounds may be said before the first is heard: one is answered, one waits, one is being made."""
 
 
 def drive(talk: Generator[tuple[Asks, float], Answers, Told], until: float) -> Told:
@@ -20,14 +26,24 @@ def drive(talk: Generator[tuple[Asks, float], Answers, Told], until: float) -> T
 
     `until`: the `time.monotonic` at which waiting ends. A server whose breaker is open is not asked.
     """
+    links: dict[Server, Link] = {}
+    rounds: deque[_Round] = deque()
     try:
         asks, pause = next(talk)
         while True:
-            if pause:
+            if pause > 0:
                 sleep(pause)
-            asks, pause = talk.send(_exchange(asks, until))
+            if links and not rounds:
+                links = {server: link for server, link in links.items() if link.error is None}
+            if asks:
+                rounds.append(_say(asks, links, until))
+            ahead = pause == AHEAD and len(rounds) < ROUNDS
+            asks, pause = talk.send({} if ahead else _hear(rounds.popleft(), links, until))
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        for server, link in links.items():
+            server.give(link)
 
 
 async def adrive(talk: Generator[tuple[Asks, float], Answers, Told], until: float) -> Told:
@@ -60,37 +76,40 @@ def probe(server: Server, until: float) -> None:
     server.give(link)
 
 
-def _exchange(asks: Asks, until: float) -> Answers:
+def _say(asks: Asks, links: dict[Server, Link], until: float) -> _Round:
+    """Send to each server; return how many answers each owes for it, or why it was not asked."""
+    said: _Round = {}
+    for server, commands in asks.items():
+        link = links.get(server)
+        error = server.breaker.error or (link and link.error)
+        if error is None:
+            link = link or links.setdefault(server, server.take())
+            error = _tried(server, partial(link.send, commands, until))
+        said[server] = error if isinstance(error, BackendError) else len(commands)
+    return said
+
+
+def _hear(said: _Round, links: dict[Server, Link], until: float) -> Answers:
+    """Return what each server answers to one round."""
     answers: Answers = {}
-    sent: list[tuple[Server, Link, int]] = []
-    try:
-        for server, commands in asks.items():
-            if server.breaker.error is not None:
-                answers[server] = server.breaker.error
-                continue
-            link = server.take()
-            try:
-                link.send(commands, until)
-            except BackendError as error:
-                server.breaker.failed(error)
-                answers[server] = error
-                continue
-            sent.append((server, link, len(commands)))
-        while sent:
-            server, link, count = sent[0]
-            try:
-                answers[server] = told = link.receive(count, until)
-            except BackendError as error:
-                server.breaker.failed(error)
-                answers[server] = error
-            else:
-                _heard(server, told)
-                server.give(link)
-            sent.pop(0)
-    finally:
-        for _, link, _ in sent:  # Interrupted: a connection that owes an answer is nobody else's.
-            link.close()
+    for server, count in said.items():
+        if isinstance(count, BackendError):
+            answers[server] = count
+            continue
+        link = links[server]
+        told = _tried(server, partial(link.receive, count, until)) if link.error is None else link.error
+        if not isinstance(told, BackendError):
+            _heard(server, told)
+        answers[server] = told
     return answers
+
+
+def _tried(server: Server, act: Callable[[], Told]) -> Told | BackendError:
+    try:
+        return act()
+    except BackendError as error:
+        server.breaker.failed(error)
+        return error
 
 
 async def _aask(server: Server, commands: list[tuple[Any, ...]], until: float) -> list[Any] | BackendError:

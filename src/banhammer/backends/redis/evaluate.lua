@@ -1,45 +1,61 @@
 #!lua
 -- The decision core in the store: core.py's twin, the same names in the same order, bit for bit.
 --
--- KEYS  1: the partition's index of bans (sorted set, by end)   2: their details (hash)
---       3..: the record of each hit
--- ARGV  1: policies, JSON: [[[interval, tolerance, burst, [rung..] or false, reason], ..], forgive_after, [window..],
---          shadow]
---       2: hits, packed `>BBI4I4I4B` each: policy's index, mode (0 hit, 1 guard, 2 peek), cost, and what is owed:
+-- KEYS  the record of each hit; behind them, where a policy of the call bans: the partition's index of bans (sorted
+--       set, by end) and their details (hash)
+-- ARGV  1: hits, packed `>BBI4I4I4B` each: policy's index, mode (0 hit, 1 guard, 2 peek), cost, and what is owed:
 --          late, span, the level of the ban meanwhile plus 1 (0: none)
---       3: now in microseconds, if the clock is injected
---       4: flags: 1 stop at the first denial, 2 the clock is injected, 4 nothing may be written (memory is full):
+--       2: now in microseconds, if the clock is injected
+--       3: flags: 1 stop at the first denial, 2 the clock is injected, 4 nothing may be written (memory is full):
 --          then every hit is a peek
---       5: what makes escalation ids unique
---       6: the members in the index of bans of hits whose names were cut, JSON: {"1": member}, or ""
+--       4: what makes escalation ids unique
+--       5: the members in the index of bans of hits whose names were cut, JSON: {"1": member}, or ""
+--       6..: policies, packed `>BBBd` thresholds, windows, whether in shadow, forgive_after; a `d` for each window;
+--          `>dddBI2` for each threshold: interval, tolerance, burst, rungs of its ladder, length of its reason; behind
+--          them, for each threshold, a `d` for each rung and the reason
 -- REPLY [now, damaged, reply..]; a reply is `verdict counted n tripped..` as bytes and the record, packed;
 --       counted: 0 no, 1 yes, 2 a peek, of what would be; behind a stop there are none
--- RECORD `>BI4I4Bd` thresholds, over, strikes, level, banned_until; a `d` for each TAT; `>ddI4*12` for each ring
+-- RECORD `>BI4I4Bd` thresholds, over, strikes, level, banned_until; a `d` for each TAT; `>ddI4*12` for each ring;
+--        unpacked: an array of the same fields
 
 local SECOND, MINUTE, DAY = 1000000, 60000000, 86400000000
 local FOREVER, MAX_STRIKES, RING = 9007199254740991, 2147483647, 12
 local ALLOWED, THROTTLED, BANNED = 0, 1, 2
 local GUARD, PEEK = 1, 2
-local HEAD, TAT_BYTES, RING_BYTES, SWEEP = 18, 8, 64, 8
+local HIT_BYTES, HEAD, TAT_BYTES, RING_BYTES, SWEEP = 15, 18, 8, 64, 8
+local COUNT, OVER, STRIKES, LEVEL, UNTIL = 1, 2, 3, 4, 5 -- Fields of a record; its first TAT is behind them.
+local INTERVAL, TOLERANCE, BURST, RUNGS, REASON, TAIL = 1, 2, 3, 4, 5, 6 -- Fields of a threshold.
 
 local max, min, floor = math.max, math.min, math.floor
-local struct_pack, struct_unpack, char = struct.pack, struct.unpack, string.char
-local call, pcall = redis.call, redis.pcall
-local NO_RINGS, NO_TATS, NONE = {}, {}, {}
-local policies = cjson.decode(ARGV[1])
-local flags = tonumber(ARGV[4])
+local struct_pack, struct_unpack, char, string_format = struct.pack, struct.unpack, string.char, string.format
+local call = redis.call
+local NO_RINGS, NONE = {}, {}
+local hits, flags = #ARGV[1] / HIT_BYTES, tonumber(ARGV[3])
 local stop, injected, writes = flags % 2 == 1, flags % 4 >= 2, flags < 4
 local now
 if injected then
-    now = tonumber(ARGV[3])
+    now = tonumber(ARGV[2])
 else
     local time = call("TIME")
     now = time[1] * SECOND + time[2]
 end
 local damaged = 0
+local replies = { string_format("%.0f", now), 0 }
 
-local function whole(value, most)
-    return value >= 0 and value <= most and floor(value) == value
+local function unpack_policy(packed)
+    local count, windows, shadow, forgive_after, at = struct_unpack(">BBBd", packed)
+    local policy = { thresholds = {}, windows = {}, shadow = shadow == 1, forgive_after = forgive_after, packed = packed }
+    for index = 1, windows do
+        policy.windows[index], at = struct_unpack(">d", packed, at)
+    end
+    local tail = at + 27 * count
+    for index = 1, count do
+        local threshold = { struct_unpack(">dddBI2", packed, at) }
+        at, threshold[TAIL] = threshold[TAIL], tail
+        tail = tail + 8 * threshold[RUNGS] + threshold[REASON]
+        policy.thresholds[index] = threshold
+    end
+    return policy
 end
 
 local formats = {}
@@ -52,24 +68,25 @@ local function format(n)
     return known
 end
 
--- An absent record is nil; so is one that does not parse.
+-- Returns the record and its rings. An absent record is nil; so is one that does not parse.
 local function unpack_record(packed)
     if not packed then
-        return nil
+        return nil, NO_RINGS
     end
     local size = #packed
     local n = size >= HEAD and string.byte(packed, 1) or 0
     local rest = size - HEAD - n * TAT_BYTES
     if n == 0 or n > 32 or rest < 0 or rest % RING_BYTES ~= 0 then
         damaged = damaged + 1
-        return nil
+        return nil, NO_RINGS
     end
-    local fields = { struct_unpack(format(n), packed) }
-    local banned_until, at = fields[5], fields[n + 6]
-    local over, strikes, level = fields[2], fields[3], fields[4]
-    local sound = strikes <= MAX_STRIKES and level < 32 and whole(banned_until, FOREVER)
-    for index = 6, n + 5 do
-        sound = sound and whole(fields[index], FOREVER)
+    local record = { struct_unpack(format(n), packed) }
+    local at = record[UNTIL + n + 1]
+    record[UNTIL + n + 1] = nil
+    local sound = record[STRIKES] <= MAX_STRIKES and record[LEVEL] < 32
+    for index = UNTIL, UNTIL + n do
+        local time = record[index]
+        sound = sound and time >= 0 and time <= FOREVER and time % 1 == 0
     end
     local rings = NO_RINGS
     if rest > 0 then
@@ -78,23 +95,22 @@ local function unpack_record(packed)
             local ring = { struct_unpack(">ddI4I4I4I4I4I4I4I4I4I4I4I4", packed, at) }
             at = ring[15]
             ring[15] = nil
-            sound = sound and whole(ring[1], FOREVER) and ring[1] >= RING and whole(ring[2], FOREVER)
+            local window, newest = ring[1], ring[2]
+            sound = sound and window >= RING and window <= FOREVER and window % 1 == 0
+            sound = sound and newest >= 0 and newest <= FOREVER and newest % 1 == 0
             rings[index] = ring
         end
     end
     if not sound then
         damaged = damaged + 1
-        return nil
+        return nil, NO_RINGS
     end
-    local tats = { unpack(fields, 6, n + 5) }
-    return { tats = tats, over = over, strikes = strikes, level = level, banned_until = banned_until, rings = rings }
+    return record, rings
 end
 
-local function pack_record(record)
-    local tats, rings = record.tats, record.rings
-    local n = #tats
-    local packed =
-        struct_pack(format(n), n, record.over, record.strikes, record.level, record.banned_until, unpack(tats))
+local function pack_record(record, rings)
+    local n = record[COUNT]
+    local packed = struct_pack(format(n), unpack(record, 1, UNTIL + n))
     if not rings[1] then
         return packed
     end
@@ -106,43 +122,41 @@ local function pack_record(record)
 end
 
 local function clamp(threshold, tat)
-    local ceiling = now + threshold[2]
+    local ceiling = now + threshold[TOLERANCE]
     if tat <= ceiling then
         return tat
     end
-    if threshold[4] and tat - ceiling > SECOND then
+    if threshold[RUNGS] > 0 and tat - ceiling > SECOND then
         return 0
     end
     return ceiling
 end
 
--- What has lapsed is absent, what cannot be is clamped, one TAT for each threshold.
+-- What has lapsed is absent, what cannot be is clamped, one TAT for each threshold. The record is changed in place.
 local function load(policy, record)
-    local thresholds = policy[1]
-    local known = record and record.tats or NO_TATS
-    local tats, over = {}, 0
-    for index = 1, #thresholds do
-        local tat = known[index] or 0
+    local thresholds = policy.thresholds
+    local count = #thresholds
+    record = record or { 0, 0, 0, 0, 0 }
+    local over, still_over = record[OVER], 0
+    for index = count + 1, record[COUNT] do
+        record[UNTIL + index] = nil
+    end
+    for index = 1, count do
+        local tat = record[UNTIL + index] or 0
         if tat > now then
             tat = clamp(thresholds[index], tat)
-            if tat > now and record.over ~= 0 and bit.band(record.over, bit.lshift(1, index - 1)) ~= 0 then
-                over = over + 2 ^ (index - 1)
+            if over ~= 0 and tat > now and bit.band(over, bit.lshift(1, index - 1)) ~= 0 then
+                still_over = still_over + 2 ^ (index - 1)
             end
         end
-        tats[index] = tat
+        record[UNTIL + index] = tat
     end
-    local state = { tats = tats, over = over, strikes = 0, banned_until = 0, level = 0, rings = NO_RINGS }
-    if record then
-        state.rings = record.rings
-        if record.banned_until == 0 or now < record.banned_until + policy[2] then
-            state.strikes, state.banned_until, state.level = record.strikes, record.banned_until, record.level
-        end
+    record[COUNT], record[OVER] = count, still_over
+    local banned_until = record[UNTIL]
+    if banned_until ~= 0 and now >= banned_until + policy.forgive_after then
+        record[STRIKES], record[LEVEL], record[UNTIL] = 0, 0, 0
     end
-    return state
-end
-
-local function new_ring(window, newest)
-    return { window, newest, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    return record
 end
 
 -- The rings of the tracked windows with one more hit; a ring is changed in place, for it is this call's own.
@@ -160,7 +174,7 @@ local function count(windows, rings)
             end
         end
         if not ring or math.abs(slot - ring[2]) >= RING then
-            ring = new_ring(window, slot)
+            ring = { window, slot, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
         end
         for stale = ring[2] + 1, slot do
             ring[3 + stale % RING] = 0
@@ -173,87 +187,84 @@ local function count(windows, rings)
     return counted
 end
 
-local function duration(threshold, strikes)
-    local ladder = threshold[4]
-    return ladder[min(max(strikes, 1), #ladder)]
+local function duration(policy, threshold, strikes)
+    local rung = min(max(strikes, 1), threshold[RUNGS])
+    return (struct_unpack(">d", policy.packed, threshold[TAIL] + 8 * (rung - 1)))
 end
 
-local function lapses_at(policy, record)
-    local last = 0
-    if record.banned_until ~= 0 then
-        last = min(record.banned_until + policy[2], FOREVER)
+local function lapses_at(policy, record, rings)
+    local last = record[UNTIL]
+    if last ~= 0 then
+        last = min(last + policy.forgive_after, FOREVER)
     end
-    for _, ring in ipairs(record.rings) do
+    for _, ring in ipairs(rings) do
         last = max(last, (ring[2] + RING) * floor(ring[1] / RING))
     end
-    local tats = record.tats
-    for index = 1, #tats do
-        if tats[index] > last then
-            last = tats[index]
+    for index = UNTIL + 1, UNTIL + record[COUNT] do
+        if record[index] > last then
+            last = record[index]
         end
     end
     return last
 end
 
 -- What is owed counts on the ban thresholds that were awake meanwhile, as if it came with the first of it.
-local function pay(policy, state, late, span, asleep)
+local function pay(policy, record, late, span, asleep)
     local since = now - span
-    if since < state.banned_until then
-        asleep = max(asleep, state.level)
+    if since < record[UNTIL] then
+        asleep = max(asleep, record[LEVEL])
     end
-    local tats = {}
-    for index, threshold in ipairs(policy[1]) do
-        local tat = state.tats[index]
-        if threshold[4] and index - 1 > asleep then
-            local most = threshold[3] + floor(span / threshold[1]) + 2
-            tat = max(tat, since) + min(late, most) * threshold[1]
+    for index, threshold in ipairs(policy.thresholds) do
+        if threshold[RUNGS] > 0 and index - 1 > asleep then
+            local most = threshold[BURST] + floor(span / threshold[INTERVAL]) + 2
+            record[UNTIL + index] = max(record[UNTIL + index], since) + min(late, most) * threshold[INTERVAL]
         end
-        tats[index] = tat
     end
-    state.tats = tats
 end
 
--- Returns the verdict, whether it counts, the tripped thresholds (by index, from 0), and whether a ban began.
-local function evaluate(policy, state, guard, cost)
-    local thresholds = policy[1]
-    local in_force = now < state.banned_until
-    local after, fits, admits = {}, not in_force, not in_force
-    local tats = state.tats
-    for index = 1, #thresholds do
-        local threshold, tat = thresholds[index], tats[index]
+-- Changes the record. Returns the verdict, whether it counts, the rings, the tripped thresholds (by index, from 0), and
+-- whether a ban began.
+local after = {}
+local function evaluate(policy, record, rings, guard, cost)
+    local thresholds = policy.thresholds
+    local in_force = now < record[UNTIL]
+    local fits, admits = not in_force, not in_force
+    for index, threshold in ipairs(thresholds) do
         local new = -1
-        if cost <= threshold[3] then
-            new = (tat > now and tat or now) + cost * threshold[1]
-            if new - now > threshold[2] then
+        if cost <= threshold[BURST] then
+            new = max(record[UNTIL + index], now) + cost * threshold[INTERVAL]
+            if new - now > threshold[TOLERANCE] then
                 new = -1
             end
         end
         if new < 0 then
             fits = false
-            admits = admits and threshold[4] ~= false
+            admits = admits and threshold[RUNGS] > 0
         end
         after[index] = new
     end
     if guard and admits then
-        return ALLOWED, false, NONE
+        return ALLOWED, false, rings, NONE
     end
     if cost > 0 then
-        state.rings = count(policy[3], state.rings)
+        rings = count(policy.windows, rings)
     end
     if fits then
-        state.tats = after
-        return ALLOWED, true, NONE
+        for index = 1, #thresholds do
+            record[UNTIL + index] = after[index]
+        end
+        return ALLOWED, true, rings, NONE
     end
 
-    local first_awake = in_force and state.level + 1 or 0
+    local first_awake = in_force and record[LEVEL] + 1 or 0
     local tripped, excess = {}, {}
     for index, threshold in ipairs(thresholds) do
-        if not threshold[4] then
+        if threshold[RUNGS] == 0 then
             if after[index] < 0 then
                 excess[#excess + 1] = index
             end
         elseif index - 1 >= first_awake then
-            state.tats[index] = max(after[index], 0)
+            record[UNTIL + index] = max(after[index], 0)
             if after[index] < 0 then
                 tripped[#tripped + 1] = index - 1
             end
@@ -261,52 +272,44 @@ local function evaluate(policy, state, guard, cost)
     end
     if #tripped > 0 then
         if not in_force then
-            state.strikes = min(state.strikes + 1, MAX_STRIKES)
-            state.level = 0
+            record[STRIKES] = min(record[STRIKES] + 1, MAX_STRIKES)
+            record[LEVEL] = 0
         end
         for _, index in ipairs(tripped) do
-            local till = min(now + duration(thresholds[index + 1], state.strikes), FOREVER)
-            state.banned_until = max(state.banned_until, till)
+            local rest = duration(policy, thresholds[index + 1], record[STRIKES])
+            record[UNTIL] = max(record[UNTIL], min(now + rest, FOREVER))
         end
-        state.level = max(state.level, tripped[#tripped])
-        return BANNED, true, tripped, not in_force
+        record[LEVEL] = max(record[LEVEL], tripped[#tripped])
+        return BANNED, true, rings, tripped, not in_force
     end
     if in_force then
-        return BANNED, true, tripped
+        return BANNED, true, rings, tripped
     end
     for _, index in ipairs(excess) do
         local mark = 2 ^ (index - 1)
-        if cost <= thresholds[index][3] and bit.band(state.over, mark) == 0 then
-            state.over = state.over + mark
+        if cost <= thresholds[index][BURST] and bit.band(record[OVER], mark) == 0 then
+            record[OVER] = record[OVER] + mark
             tripped[#tripped + 1] = index - 1
         end
     end
-    return THROTTLED, true, tripped
+    return THROTTLED, true, rings, tripped
 end
 
-local function store(policy, record, packed, key)
-    local last = lapses_at(policy, record)
+local function store(key, packed, last)
     if last >= FOREVER then
         call("SET", key, packed)
         return
     end
     local rest = max(last - now, 0) + MINUTE + (injected and DAY or 0)
-    call("SET", key, packed, "PX", string.format("%.0f", math.ceil(rest / 1000)))
+    call("SET", key, packed, "PX", string_format("%.0f", math.ceil(rest / 1000)))
 end
 
--- A few bans that ended leave the index with each one that comes, so that it never outgrows them.
-local function sweep()
-    local ended = call("ZRANGEBYSCORE", KEYS[1], 0, string.format("%.0f", now - MINUTE), "LIMIT", 0, SWEEP)
-    if #ended > 0 then
-        call("ZREM", KEYS[1], unpack(ended))
-        call("HDEL", KEYS[2], unpack(ended))
-    end
-end
-
--- What is known of a ban beside its record: since, its origin, the escalation's id, the reason.
+-- What is known of a ban beside its record: since, its origin, the escalation's id, the reason. A few bans that ended
+-- leave the index with each one that comes, so that it never outgrows them.
 local function note_ban(member, policy, record, began, longer, index, id)
+    local bans, details = KEYS[hits + 1], KEYS[hits + 2]
     local since = now
-    local known = not began and call("HGET", KEYS[2], member)
+    local known = not began and call("HGET", details, member)
     if known then
         if not longer then
             return
@@ -314,48 +317,65 @@ local function note_ban(member, policy, record, began, longer, index, id)
         since = tonumber(string.match(known, "^(%d+)|")) or now
     end
     if not injected then
-        sweep()
+        local ended = call("ZRANGEBYSCORE", bans, 0, string_format("%.0f", now - MINUTE), "LIMIT", 0, SWEEP)
+        if #ended > 0 then
+            call("ZREM", bans, unpack(ended))
+            call("HDEL", details, unpack(ended))
+        end
     end
-    call("ZADD", KEYS[1], string.format("%.0f", record.banned_until), member)
-    call("HSET", KEYS[2], member, string.format("%.0f|hit|%s|%s", since, id, policy[1][index + 1][5]))
+    local threshold = policy.thresholds[index + 1]
+    local reason_at = threshold[TAIL] + 8 * threshold[RUNGS]
+    local reason = string.sub(policy.packed, reason_at, reason_at + threshold[REASON] - 1)
+    call("ZADD", bans, string_format("%.0f", record[UNTIL]), member)
+    call("HSET", details, member, string_format("%.0f|hit|%s|%s", since, id, reason))
 end
 
-local members = ARGV[6] ~= "" and cjson.decode(ARGV[6])
-local replies = {}
+local members = ARGV[5] ~= "" and cjson.decode(ARGV[5])
+local policies = {}
 local offset = 1
-for index = 1, #KEYS - 2 do
+for index = 1, hits do
     local which, mode, cost, late, span, asleep
-    which, mode, cost, late, span, asleep, offset = struct_unpack(">BBI4I4I4B", ARGV[2], offset)
-    local policy, key = policies[which + 1], KEYS[2 + index]
-    local raw = pcall("GET", key)
+    which, mode, cost, late, span, asleep, offset = struct_unpack(">BBI4I4I4B", ARGV[1], offset)
+    local policy, key = policies[which], KEYS[index]
+    if not policy then
+        policy = unpack_policy(ARGV[6 + which])
+        policies[which] = policy
+    end
+    local raw = redis.pcall("GET", key)
     if type(raw) == "table" then
         damaged = damaged + 1
         raw = false
     end
-    local record = unpack_record(raw)
-    local state = load(policy, record)
-    local was_until, loaded = state.banned_until, state.tats
+    local known, rings = unpack_record(raw)
+    local record = load(policy, known)
+    local was_until, loaded = record[UNTIL], nil
     if late > 0 then
-        pay(policy, state, late, span, asleep - 1)
+        loaded = { unpack(record) }
+        pay(policy, record, late, span, asleep - 1)
     end
-    local verdict, counted, tripped, began = evaluate(policy, state, mode == GUARD, cost)
+    local verdict, counted, tripped, began
+    verdict, counted, rings, tripped, began = evaluate(policy, record, rings, mode == GUARD, cost)
     if not counted then
-        state.tats = loaded -- What an allowed guard brought along is still owed.
+        record = loaded or record -- What an allowed guard brought along is still owed.
     end
-    local packed = pack_record(state)
+    local packed = pack_record(record, rings)
     local peek = mode == PEEK or not writes
-    if counted and not peek and packed ~= raw and (record or lapses_at(policy, state) > 0) then
-        store(policy, state, packed, key)
+    if counted and not peek and packed ~= raw then
+        local last = lapses_at(policy, record, rings)
+        if known or last > 0 then
+            store(key, packed, last)
+        end
         if verdict == BANNED and #tripped > 0 then
             local member = members and members[tostring(index)] or string.match(key, "^bh:{[^}]*}:(.*)$")
-            local last = tripped[#tripped]
-            local id = ARGV[5] .. "-" .. index .. "-" .. last
-            note_ban(member, policy, state, began, state.banned_until > was_until, last, id)
+            local highest = tripped[#tripped]
+            local id = ARGV[4] .. "-" .. index .. "-" .. highest
+            note_ban(member, policy, record, began, record[UNTIL] > was_until, highest, id)
         end
     end
-    replies[index] = char(verdict, counted and (peek and 2 or 1) or 0, #tripped, unpack(tripped)) .. packed
-    if stop and verdict ~= ALLOWED and not policy[4] then
+    replies[index + 2] = char(verdict, counted and (peek and 2 or 1) or 0, #tripped, unpack(tripped)) .. packed
+    if stop and verdict ~= ALLOWED and not policy.shadow then
         break
     end
 end
-return { string.format("%.0f", now), damaged, unpack(replies) }
+replies[2] = damaged
+return replies

@@ -37,8 +37,8 @@ class Server:
         return link
 
     def give(self, link: Link) -> None:
-        """Take back a connection that owes no answer; where this was closed meanwhile, it is closed too."""
-        if link.home is self._idle:
+        """Take back a connection; one that owes an answer, or was taken before this was closed, is closed."""
+        if link.home is self._idle and not link.owes:
             self._idle.append(link)
         else:
             link.close()

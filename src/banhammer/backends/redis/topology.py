@@ -7,20 +7,40 @@ A MOVED reply repairs the one entry that it names; a failure makes the whole be 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from redis.exceptions import RedisError
+from redis.exceptions import AskError, MovedError, RedisError
 
+from banhammer.backends.redis.link import is_away, word_of
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.settings import Address, Settings
 from banhammer.backends.redis.wire import slot_of
 from banhammer.errors import BackendError
 
+PAUSE: Final = 0.002
+"""Seconds before a server that is loading, moving or electing is asked again."""
+PASSING: Final = ("LOADING", "TRYAGAIN", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
+"""Answers that prove that nothing ran, and that pass."""
+AHEAD: Final = -1.0
+"""In the place of a pause: more is said before the answers are heard."""
+
 Asks = dict[Server, list[tuple[Any, ...]]]
 """Commands by server."""
 Answers = dict[Server, list[Any] | BackendError]
 Asking = Generator[tuple[Asks, float], Answers, Any]
-"""Yields what to send, and the pause (seconds) before it; is sent the answers by server."""
+"""Yields what to send, and the pause (seconds) before it; is sent the answers by server.
+
+After `AHEAD` it is sent the answers to the earliest of what it said, or none yet; asking nothing, it hears the next.
+"""
+
+
+class Detour(NamedTuple):
+    """How to ask again what an answer proves not to have run: another server, for this once; a pause before it;
+    whether the server that answered is as good as away."""
+
+    server: Server | None = None
+    pause: float = 0.0
+    away: bool = False
 
 
 class Topology:
@@ -74,9 +94,18 @@ class Topology:
         needed = {*self._holders.values(), *self._sentinels, *map(self._servers.get, self._settings.addresses)}
         return [server for server in away if server in needed]
 
-    def moved(self, slot: int, address: Address) -> None:
-        """Take note of where a slot went."""
-        self._hold([slot], address)
+    def detour(self, error: Any, server: Server) -> Detour | None:
+        """Take note of what a server's error says of where things are; `None`: it is no detour but a refusal."""
+        if isinstance(error, AskError):  # A MovedError is one too, that means the slot and not this call alone.
+            address = (error.host or (server.address or ("", 0))[0], error.port)
+            if not isinstance(error, MovedError):
+                return Detour(self.at(address))
+            self._hold([error.slot_id], address)
+            return Detour()
+        if word_of(error) not in PASSING:
+            return None
+        self.doubt()
+        return Detour(None, PAUSE, is_away(error))
 
     def doubt(self) -> None:
         """Ask for the holders again before the next call: a server failed, or is no longer what it was."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
+from redis.exceptions import AskError, NoScriptError, RedisError
 
 from banhammer import core
 from banhammer.backends import Policies, Reading
@@ -17,7 +17,6 @@ from banhammer.backends.names import escape, is_cut, unescape
 from banhammer.backends.packing import pack_record, sound_record
 from banhammer.backends.redis.scripts import SWAP
 from banhammer.backends.redis.server import Server
-from banhammer.backends.redis.talk import PASSING, PAUSE
 from banhammer.backends.redis.topology import Answers, Asks, Topology
 from banhammer.backends.redis.wire import Names
 from banhammer.core import FRESH
@@ -238,24 +237,15 @@ class Operator:
             waiting = [index for index in waiting if wrong(told[index])]
             if not waiting:
                 return told
-            aside, pause = self._heed(told[waiting[0]], server)
+            error = told[waiting[0]]
+            if isinstance(error, NoScriptError):
+                raise _NoScript
+            detour = self._topology.detour(error, server)
+            if detour is None:
+                raise BackendError(f"the store refused: {error}")
+            aside, pause = detour.server, detour.pause
             if monotonic() + pause >= until:
                 raise BackendTimeout("the store was moving or loading until the deadline")
-
-    def _heed(self, error: Any, server: Server) -> tuple[Server | None, float]:
-        """Return the server to ask instead, for this once, and the pause before it. Raises what is no detour."""
-        if isinstance(error, NoScriptError):
-            raise _NoScript
-        if isinstance(error, AskError):
-            address = (error.host or (server.address or ("", 0))[0], error.port)
-            if not isinstance(error, MovedError):
-                return self._topology.at(address), 0.0
-            self._topology.moved(error.slot_id, address)
-            return None, 0.0
-        if (error.status_code or str(error).partition(" ")[0]) not in PASSING:
-            raise BackendError(f"the store refused: {error}")
-        self._topology.doubt()
-        return None, PAUSE
 
     def _say(
         self, server: Server, commands: Sequence[Command], *, lenient: bool = False

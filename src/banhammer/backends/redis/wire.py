@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from binascii import crc_hqx
 from functools import lru_cache
@@ -10,7 +9,7 @@ from typing import Final
 from zlib import crc32
 
 from banhammer.backends.names import escape, shorten
-from banhammer.backends.packing import unpack_record
+from banhammer.backends.packing import PackedRecord
 from banhammer.backends.shared import Charge
 from banhammer.core import Reply
 from banhammer.model import Policy, Verdict
@@ -23,6 +22,9 @@ STOP, INJECTED, FULL = 1, 2, 4
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
+_POLICY: Final = struct.Struct(">BBBd")
+_THRESHOLD: Final = struct.Struct(">dddBH")
+_NUMBER: Final = struct.Struct(">d")
 _KNOWN_NAMES: Final = 16_384
 
 
@@ -70,13 +72,17 @@ class Names:
         return partition, f"bh:{{{self.tags[partition]}}}:{policy}:{short}", member
 
 
-def pack_policy(policy: Policy) -> str:
+def pack_policy(policy: Policy) -> bytes:
     """Return a policy as the script reads it."""
-    thresholds = [
-        [threshold.interval, threshold.tolerance, threshold.burst, list(threshold.ban) or False, threshold.reason]
-        for threshold in policy.thresholds
-    ]
-    return json.dumps([thresholds, policy.forgive_after, list(policy.windows), policy.mode == "shadow"])
+    windows, thresholds = policy.windows, policy.thresholds
+    head = _POLICY.pack(len(thresholds), len(windows), policy.mode == "shadow", policy.forgive_after)
+    parts = [head, *map(_NUMBER.pack, windows)]
+    tails = []
+    for each in thresholds:
+        reason = each.reason.encode()
+        parts.append(_THRESHOLD.pack(each.interval, each.tolerance, each.burst, len(each.ban), len(reason)))
+        tails += [*map(_NUMBER.pack, each.ban), reason]
+    return b"".join(parts + tails)
 
 
 def pack_charge(place: int, charge: Charge) -> bytes:
@@ -84,15 +90,22 @@ def pack_charge(place: int, charge: Charge) -> bytes:
     hit, owed = charge.hit, charge.owed
     mode = PEEK if charge.peek else GUARD if hit.guard else HIT
     if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
-        return _HIT.pack(place, mode, hit.cost, 0, 0, 0)
+        return _plain(place, mode, hit.cost)
     return _HIT.pack(place, mode, hit.cost, min(owed.late, _MOST), owed.span, owed.level + 1)
+
+
+@lru_cache(maxsize=_KNOWN_NAMES)
+def _plain(place: int, mode: int, cost: int) -> bytes:
+    return _HIT.pack(place, mode, cost, 0, 0, 0)
 
 
 def unpack_reply(packed: bytes, now: int, nonce: str, position: int) -> Reply:
     """Return what the script answered to the hit at `position` (from 1) of a call; a peek escalates nothing: no ids."""
-    count = packed[2]
+    verdict, counted, count = packed[:3]
+    if not count:
+        return Reply(VERDICTS[verdict], now, PackedRecord(packed, 3), (), counted > 0)
     tripped = tuple(packed[3 : 3 + count])
-    reply = Reply(VERDICTS[packed[0]], now, unpack_record(packed, 3 + count), tripped, bool(packed[1]))
-    if tripped and packed[1] == COUNTED:
+    reply = Reply(VERDICTS[verdict], now, PackedRecord(packed, 3 + count), tripped, counted > 0)
+    if counted == COUNTED:
         reply.ids = tuple([f"{nonce}-{position}-{index}" for index in tripped])
     return reply
