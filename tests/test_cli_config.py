@@ -97,6 +97,7 @@ def test_no_command_prints_the_secret_of_a_url(file: Path) -> None:
         ("memory://u:sesame@h", "memory://u:***@h"),
         ("redsi://u:sesame@h", "redsi://u:***@h"),
         ("redis://u:sesame@h", "redis://"),
+        ("memcached://u:sesame@h", "memcached:// takes no user and no password"),
         ("memory://?password=sesame", "'password'"),
         ("memory://u:sesame@h\u2100.com", "the URL cannot be read"),
         ("redsi://h?password=ab'sesame", "redsi://h?***"),
@@ -112,7 +113,8 @@ def test_no_command_prints_the_secret_of_a_url(file: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "mistake"),
     [
-        ("memcached://h", "backend: memcached:// has no store in this version"),
+        ("memcached://", "backend: memcached:// names no host; write memcached://host:11211"),
+        ("memcached://h?local_shar=2", "backend: unknown setting 'local_shar'; did you mean 'local_share'?"),
         ("redis://h?patitions=2", "backend: 'patitions' is no setting of a connection"),
         ("redis://h?partitions=0", "backend: partitions=0; write a whole number from 1 to 1,024"),
         ("redis+sentinel://h", "backend: redis+sentinel:// names no service"),

@@ -41,14 +41,24 @@ def warnings(config: Config) -> list[str]:
 
 def notes(config: Config) -> list[str]:
     """Return what is worth knowing and may well be meant."""
+    store = list(_store(config.backend))
     if not config.policies:
-        return ["policies: there is none, so nothing is ever denied"]
+        return ["policies: there is none, so nothing is ever denied", *store]
     used = {route.policy for route in config.routes}
     idle = [policy.name for policy in config.policies if config.routes and policy.name not in used]
     return [
+        *store,
         *(f"policies.{name}: no route uses it; only the application's own calls can" for name in idle),
         *(note for policy in config.policies for note in _actions(policy)),
     ]
+
+
+def _store(url: str) -> Iterator[str]:
+    """Say what a store cannot promise."""
+    if url.partition("://")[0].lower() == "memcached":
+        yield "backend: Memcached cannot list bans; banhammer status tells of one key, and Redis lists them"
+        yield "backend: Memcached forgets a ban that it evicts, and all of them when it restarts; Redis keeps them"
+        yield "backend: Memcached has no clock to decide by, so each host's is taken; keep them in step"
 
 
 def _actions(policy: Policy) -> Iterator[str]:

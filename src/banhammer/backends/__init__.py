@@ -243,21 +243,21 @@ def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool | None 
     wrong = wrong_url(url)
     if wrong:
         raise ConfigError(f"backend: {wrong}")
-    scheme = url.partition("://")[0].lower()
-    opener = _OPENERS.get(scheme)
-    if opener is None:
-        raise ConfigError(f"backend: {scheme}:// has no store in this version; use memory:// or redis://")
-    return opener(url, deadline, denial_cache)
+    return _OPENERS[url.partition("://")[0].lower()](url, deadline, denial_cache)
 
 
 def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None = None) -> Backend:
     """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
     if isinstance(backend, Backend):
         return backend
-    if any(base.__module__.partition(".")[0] in ("redis", "valkey") for base in type(backend).__mro__):
+    packages = {base.__module__.partition(".")[0] for base in type(backend).__mro__}
+    if packages & {"redis", "valkey"}:
         return _redis(backend, deadline, denial_cache)
+    if "pymemcache" in packages:
+        return _memcached(backend, deadline, denial_cache)
     raise ConfigError(
-        f"backend: a {type(backend).__name__}; give a URL, a client of redis-py, or an object with the verbs of Backend"
+        f"backend: a {type(backend).__name__}; give a URL, a client of redis-py or pymemcache, or an object with the "
+        "verbs of Backend"
     )
 
 
@@ -300,7 +300,17 @@ def _redis(target: object, deadline: int, denial_cache: bool | None) -> Backend:
     return RedisBackend(target, deadline=deadline / 1e6, denial_cache=denial_cache)
 
 
+def _memcached(target: object, deadline: int, denial_cache: bool | None) -> Backend:
+    try:
+        from banhammer.backends.memcached import MemcachedBackend
+    except ImportError as error:
+        raise ConfigError('backend: Memcached needs: pip install "banhammer-limiter[memcached]"') from error
+
+    return MemcachedBackend(target, deadline=deadline / 1e6, denial_cache=denial_cache)
+
+
 _OPENERS: dict[str, Callable[[str, int, bool | None], Backend]] = {
     "memory": _memory,
+    "memcached": _memcached,
     **{scheme: _redis for scheme in SCHEMES if scheme.startswith("redis")},
 }
