@@ -33,9 +33,20 @@ thresholds = st.lists(st.one_of(throttles, ban_thresholds), min_size=1, max_size
 forgiving = st.sampled_from(["5us", "90us", "3s"])
 costs = st.one_of(st.just(1), st.just(1), st.integers(1, 9), st.just(MAX_COST))
 
+wide_thresholds = st.builds(
+    lambda limit, period, burst, ban: Threshold(limit, period, burst=burst, ban=ban, actions=["note"]),
+    st.sampled_from([7, 37, 100]),
+    st.sampled_from(["1ms", "1s", "30s"]),
+    st.integers(1, 8),
+    st.one_of(st.none(), st.lists(st.sampled_from(["20us", "400us", "2s", "1m", "forever"]), min_size=1, max_size=3)),
+)
+"""Of periods so different that most of a record lapses long before the rest."""
+
 
 @st.composite
-def policies(draw: st.DrawFn, name: str, **fixed: Any) -> Policy:
+def policies(
+    draw: st.DrawFn, name: str, levels: st.SearchStrategy[list[Threshold]] = thresholds, **fixed: Any
+) -> Policy:
     """Draw a policy of the given name; what `fixed` gives is not drawn."""
     drawn = {
         "track": st.sampled_from([(), (), ("1ms",), ("12s", "1200us")]),
@@ -43,7 +54,7 @@ def policies(draw: st.DrawFn, name: str, **fixed: Any) -> Policy:
         "mode": st.sampled_from([None, None, "shadow"]),
     }
     settings = {field: draw(values) for field, values in drawn.items() if field not in fixed}
-    return Policy(name, draw(thresholds), **settings, **fixed)
+    return Policy(name, draw(levels), **settings, **fixed)
 
 
 steps = st.one_of(

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from banhammer import AsyncBanHammer, BanHammer, Escalation, Policy, Threshold
-from redis_workers import PATIENCE, in_threads
+from histories_crew import PATIENCE, in_threads
 
 ROOM = 100_000
 RULES = [

@@ -1,19 +1,19 @@
-"""Under threads every key is decided as if its hits had come one at a time (G13, G14)."""
+"""The memory store under threads that change places at every chance: its short cuts, its bound, its verbs (G14)."""
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from banhammer import BanHammer, Decision, Escalation, Hit, Policy, Threshold
+from banhammer import BanHammer, Hit, Policy, Threshold
 from banhammer.backends.memory import MemoryBackend
 from banhammer.core import Reply
 from banhammer.testing import ManualClock
+from histories_crew import in_threads
 
 THREADS = 8
 
@@ -24,27 +24,6 @@ def _switch_at_every_chance() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def together(work: Callable[[int], None]) -> None:
-    """Run `work` in eight threads that begin at once, and raise what any of them raised."""
-    barrier = threading.Barrier(THREADS)
-    failures: list[BaseException] = []
-
-    def run(number: int) -> None:
-        barrier.wait()
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 THROTTLES = {
@@ -69,73 +48,8 @@ def test_never_one_unit_too_many_nor_too_few_is_admitted(levels: list[Threshold]
         with lock:
             admitted.update(mine)
 
-    together(work)
+    in_threads(work, THREADS)
     assert admitted == {f"k{number}": 500 for number in range(keys)}
-
-
-def test_batches_and_single_hits_share_one_budget() -> None:
-    hammer = BanHammer([Policy("p", [Threshold(500, "1h")])], clock=ManualClock())
-    counts = [0] * THREADS
-
-    def work(number: int) -> None:
-        for _ in range(30):
-            if number % 2:
-                one, _, two = hammer.hit_many([Hit("k", "p"), Hit("other", "p"), Hit("k", "p", cost=2)])
-            else:
-                one, two = hammer.hit("k", "p"), hammer.hit("k", "p", 2)
-            counts[number] += bool(one) + 2 * bool(two)
-
-    together(work)
-    assert sum(counts) == 500
-    assert hammer.status("k", "p").remaining == (0,)
-
-
-def test_concurrent_crossings_are_one_strike_and_one_escalation() -> None:
-    """G13."""
-    ran: list[Escalation] = []
-    policy = Policy("p", [Threshold(50, "1h", ban=["1h", "2h"], actions=["note"])])
-    with BanHammer([policy], clock=ManualClock(), actions={"note": ran.append}) as hammer:
-        verdicts: list[Counter[str]] = [Counter() for _ in range(THREADS)]
-        crossings: list[Decision] = []
-
-        def work(number: int) -> None:
-            for _ in range(40):
-                decision = hammer.hit("k", "p")
-                verdicts[number][decision.verdict] += 1
-                if decision.tripped:
-                    crossings.append(decision)
-
-        together(work)
-        assert hammer.drain(5)
-        assert sum((each for each in verdicts), Counter()) == {"allowed": 50, "banned": THREADS * 40 - 50}
-        assert len(crossings) == 1
-        assert [escalation.threshold for escalation in ran] == [0]
-        (ban,) = hammer.bans()
-        assert (ban.strikes, ban.id) == (1, ran[0].id)
-
-
-def test_a_throttle_escalates_once_for_concurrent_crossings() -> None:
-    """G13."""
-    ran: list[str] = []
-    policy = Policy("p", [Threshold(50, "1h", actions=["note"])])
-    with BanHammer(
-        [policy], clock=ManualClock(), actions={"note": lambda escalation: ran.append(escalation.id)}
-    ) as hammer:
-        together(lambda number: [hammer.hit("k", "p") for _ in range(40)] and None)
-        assert hammer.drain(5)
-    assert len(ran) == 1
-
-
-def test_a_higher_threshold_is_crossed_once_by_attempts_during_the_ban() -> None:
-    ran: list[tuple[int, str]] = []
-    levels = [Threshold(20, "1h", ban="1h", actions=["note"]), Threshold(200, "1h", ban="1d", actions=["note"])]
-    actions = {"note": lambda escalation: ran.append((escalation.threshold, escalation.id))}
-    with BanHammer([Policy("p", levels)], clock=ManualClock(), actions=actions) as hammer:
-        together(lambda number: [hammer.hit("k", "p") for _ in range(60)] and None)
-        assert hammer.drain(5)
-        assert [threshold for threshold, _ in ran] == [0, 1]
-        assert len({escalation for _, escalation in ran}) == 2
-        assert hammer.status("k", "p").strikes == 1
 
 
 def test_a_full_store_under_threads_stays_bounded_and_keeps_its_bans() -> None:
@@ -151,7 +65,7 @@ def test_a_full_store_under_threads_stays_bounded_and_keeps_its_bans() -> None:
             if turn % 50 == 0:
                 hammer.reset(f"{number}:{turn}", "p")
 
-    together(work)
+    in_threads(work, THREADS)
     kept = [key for table in store._tables.values() for key in table]
     assert len(kept) == len(store) <= 50
     assert hammer.status("villain", "p").banned_until is not None
@@ -175,7 +89,7 @@ def test_bans_lifts_and_resets_race_with_hits_without_an_error() -> None:
                 case _:
                     hammer.hit("k", "p")
 
-    together(work)
+    in_threads(work, THREADS)
     hammer.reset("k", "p")
     assert hammer.status("k", "p").strikes == 0
     assert hammer.hit("k", "p").remaining == 4
@@ -196,23 +110,3 @@ def test_a_thread_that_was_held_up_forgives_no_debt() -> None:
 
     answers.extend(backend.evaluate([Hit("k", "api")], {"api": policy}, now=held_up))
     assert [answer.verdict for answer in answers if answer] == ["allowed"] * 10 + ["throttled"] * 11
-
-
-def test_threads_on_the_real_clock_admit_no_unit_too_many() -> None:
-    limit, burst, hits = 10_000, 10, 6_000
-    admitted = [0] * 8
-    with BanHammer([Policy("api", [Threshold(limit, "1s", burst=burst)])]) as hammer:
-
-        def work(number: int) -> None:
-            for _ in range(hits):
-                admitted[number] += hammer.hit("k", "api").allowed
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        began = time.monotonic_ns()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        window = (time.monotonic_ns() - began) // 1000 + 1
-    assert sum(admitted) <= burst + window * limit // 1_000_000 + 1
-    assert sum(admitted) < 8 * hits
