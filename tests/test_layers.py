@@ -21,7 +21,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "decision worker",
         "backends",
         "backends.leaving backends.shortcut backends.names backends.packing backends.breaker backends.keeper"
-        " backends.gather",
+        " backends.gather backends.threaded backends.details",
         "backends.memory backends.denials",
         "backends.fallback",
         "backends.shared",
@@ -33,12 +33,27 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "backends.redis.verbs",
         "backends.redis.backend",
         "backends.redis",
+        "backends.memcached.settings backends.memcached.wire",
+        "backends.memcached.link backends.memcached.value",
+        "backends.memcached.server",
+        "backends.memcached.swap backends.memcached.turn",
+        "backends.memcached.edit",
+        "backends.memcached.store",
+        "backends.memcached.backend",
+        "backends.memcached",
         "rulebook",
         "batch",
         "shell",
         "hammer",
         "banhammer",
-        "routes classic testing",
+        "routes classic testing.clock testing.switch",
+        "testing testing.conformance.calls testing.conformance.promises testing.conformance.rules"
+        " testing.conformance.ideal",
+        "testing.conformance.stage",
+        "testing.conformance.crew testing.conformance.scenes testing.conformance.walk",
+        "testing.conformance.banning testing.conformance.deciding testing.conformance.keeping"
+        " testing.conformance.sharing",
+        "testing.conformance",
         "config words starter",
         "advice explain replay",
         "desk",
@@ -49,15 +64,18 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
     )
 )
 UPWARD: Final = {
+    ("backends", "backends.memcached"): "open_backend imports the store that a URL names, and no other",
     ("backends", "backends.memory"): "open_backend imports the store that a URL names, and no other",
     ("backends", "backends.redis"): "open_backend imports the store that a URL names, and no other",
     ("shell", "config"): "from_config reads a file, and only then is pydantic needed",
 }
 """Imports of a higher layer; each must stand inside a function."""
 OPTIONAL: Final = {
+    "pymemcache": {"backends.memcached.settings", "backends.memcached.store"},
     "pydantic": {"config"},
     "typer": {"cli", "operators", "replay.command"},
     "rich": {"operators", "replay.command", "replay.live", "replay.terminal"},
+    "pytest": {"testing.conformance", "testing.conformance.banning", "testing.conformance.deciding"},
 }
 """What is not installed by default, and the modules that may import it."""
 

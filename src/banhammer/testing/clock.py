@@ -1,4 +1,4 @@
-"""Helpers for tests: a clock that moves only when it is told to."""
+"""A clock for tests: it moves only when it is told to."""
 
 from __future__ import annotations
 
