@@ -199,7 +199,8 @@ def test_an_action_that_nobody_gives_is_told_with_its_line_and_the_nearest_name_
         load(file, {"block_local", "tell"})
     assert caught.value.mistakes == (
         f"{file}:4: policies.a.thresholds.0.actions.1: unknown action 'block_locl'; did you mean 'block_local'?",
-        f"{file}:5: policies.a.thresholds.1.actions.0: unknown action 'zzz'; known: block_local, tell",
+        f"{file}:5: policies.a.thresholds.1.actions.0: unknown action 'zzz'; "
+        "known: block_local, record_local, report_central, tell",
         f"{file}:5: policies.a.thresholds.1.limit: 0; it must be an integer of at least 1",
     )
 

@@ -269,7 +269,7 @@ BROKEN: dict[type[Sound], tuple[str, str]] = {
     ListsTwice: ("listed_where", "lists each ban once"),
     SaysThatItIsShared: ("processes_share and sync", "exactly its burst is admitted"),
     SaysThatItListsNothing: ("listed_where", "DID NOT RAISE"),
-    SaysThatItIsDurable: ("durability", "traits.durable: no verb hands escalations back; declare False"),
+    SaysThatItIsDurable: ("durable_exactly", "traits.durable says whether there are outbox and dead_letters"),
     FailsOnDamage: ("damaged_record_reads", "what is this?"),
     HidesDamage: ("damaged_record_reads", "a damaged record is counted in the store's `damaged`"),
 }

@@ -129,7 +129,7 @@ def test_a_missing_package_does_not_look_like_nothing_to_do(tmp_path: Path) -> N
 
 
 def test_the_commands_whose_mistakes_exit_2_are_the_operators_ones() -> None:
-    assert {arguments[0] for arguments in COMMANDS} == cli._OPERATORS
+    assert {*(arguments[0] for arguments in COMMANDS), "worker", "dead-letters"} == cli._OPERATORS
 
 
 def test_a_command_is_patient_asks_the_store_itself_and_lets_go_of_it(shop: Shop) -> None:

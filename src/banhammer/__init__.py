@@ -7,9 +7,12 @@ from banhammer.errors import (
     BanhammerError,
     ConfigError,
     ContentionError,
+    GiveUp,
+    RetryAfter,
     UnknownPolicyError,
 )
 from banhammer.hammer import AsyncBanHammer, BanHammer
+from banhammer.hookspecs import hookimpl
 from banhammer.identity import ip_key
 from banhammer.model import Ban, Escalation, Hit, Policy, Status, Threshold
 
@@ -24,10 +27,13 @@ __all__ = [
     "ContentionError",
     "Decision",
     "Escalation",
+    "GiveUp",
     "Hit",
     "Policy",
+    "RetryAfter",
     "Status",
     "Threshold",
     "UnknownPolicyError",
+    "hookimpl",
     "ip_key",
 ]

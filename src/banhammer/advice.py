@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
-from banhammer.actions import BUILT_IN
 from banhammer.config import Config
 from banhammer.durations import FOREVER, SECOND, format_duration
 from banhammer.errors import did_you_mean
@@ -49,7 +48,7 @@ def notes(config: Config) -> list[str]:
     return [
         *store,
         *(f"policies.{name}: no route uses it; only the application's own calls can" for name in idle),
-        *(note for policy in config.policies for note in _actions(policy)),
+        *(note for policy in config.policies for note in _actions(policy, config.actions)),
     ]
 
 
@@ -61,13 +60,13 @@ def _store(url: str) -> Iterator[str]:
         yield "backend: Memcached has no clock to decide by, so each host's is taken; keep them in step"
 
 
-def _actions(policy: Policy) -> Iterator[str]:
+def _actions(policy: Policy, known: Collection[str]) -> Iterator[str]:
     for at, threshold in enumerate(policy.thresholds):
         for index, name in enumerate(threshold.actions):
-            if name not in BUILT_IN:
+            if name not in known:
                 yield (
-                    f"policies.{policy.name}.thresholds.{at}.actions.{index}: {name!r} is not built in, so the "
-                    f"application has to give it{did_you_mean(name, BUILT_IN)}"
+                    f"policies.{policy.name}.thresholds.{at}.actions.{index}: {name!r} is of no plugin, so the "
+                    f"application has to give it{did_you_mean(name, known)}"
                 )
 
 

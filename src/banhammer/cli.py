@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MISSING = 'banhammer: the command line needs more packages: pip install "banhammer-limiter[cli]"'
 _NEEDED = frozenset({"typer", "rich", "pydantic", "pydantic_core", "click", "shellingham"})
-_OPERATORS = frozenset({"ban", "unban", "bans", "status", "reset", "explain"})
+_OPERATORS = frozenset({"ban", "unban", "bans", "status", "reset", "explain", "worker", "dead-letters"})
 """Commands whose 1 says that there was nothing to do, so that their mistakes are a 2."""
 
 
@@ -85,7 +85,9 @@ def build_app() -> "typer.Typer":
 
     from banhammer.check import check as check_file
     from banhammer.config import json_schema
+    from banhammer.inventory import show_plugins
     from banhammer.operators import register as register_operators
+    from banhammer.post import register as register_post
     from banhammer.replay.command import register as register_replay
     from banhammer.starter import write_starter
 
@@ -134,6 +136,12 @@ def build_app() -> "typer.Typer":
         write_starter(path, force=force)
         print(json.dumps({"wrote": path}) if json_ else f"wrote {path}; next: banhammer check {path}")
 
+    @app.command()
+    def plugins(json_: Annotated[bool, as_json] = False) -> None:
+        """List the plugins, with their versions and hooks, and what was left out."""
+        show_plugins(as_json=json_)
+
     register_replay(app)
     register_operators(app)
+    register_post(app)
     return app

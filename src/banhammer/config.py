@@ -11,13 +11,16 @@ from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from banhammer import plugins
+from banhammer.actions import Action
 from banhammer.document import Document, Mistakes, leave_out, read_file, read_mapping
 from banhammer.durations import format_duration, parse_duration
 from banhammer.errors import ConfigError, did_you_mean
-from banhammer.model import MAX_COST, MAX_THRESHOLDS, Mode, OnError, Policy, Threshold
+from banhammer.model import MAX_COST, MAX_THRESHOLDS, Mode, OnError, Policy, Threshold, WorkerPlace
 from banhammer.routes import Route
 from banhammer.toml_lines import Path
 from banhammer.urls import kind, redact_message, redact_quoted, shown, wrong_url
+from banhammer.worker.terms import TERMS, OnTerms, terms_of
 
 DEFAULT_FILE: Final = "banhammer.toml"
 
@@ -32,9 +35,19 @@ class Config:
     deny: tuple[str, ...]
     deadline: int
     denial_cache: bool | None
+    worker: WorkerPlace
+    actions: Mapping[str, Action] = field(repr=False)
+    """The actions of plugins, made from their tables."""
+    terms: Mapping[str, Mapping[str, Any]]
+    """The deadline, attempts and back-off that tables give to actions, by their names."""
     policies: tuple[Policy, ...]
     routes: tuple[Route, ...]
     source: str | None
+
+    def all_actions(self, given: Mapping[str, Action] | None = None) -> dict[str, Action]:
+        """Return the actions of plugins and those that the application has `given`, on the terms of their tables."""
+        actions = {**self.actions, **(given or {})}
+        return actions | {name: OnTerms(actions[name], terms) for name, terms in self.terms.items() if name in actions}
 
 
 def load(
@@ -46,7 +59,8 @@ def load(
     """Return the configuration of a file or a mapping; raise `ConfigError` with every mistake in it.
 
     `source`: `None` means the file that `BANHAMMER_CONFIG` names, else `banhammer.toml`. `BANHAMMER_BACKEND`
-    and `BANHAMMER_MODE` override what it says. `actions`: the known names; given, any other name is a mistake.
+    and `BANHAMMER_MODE` override what it says. `actions`: the names that the application gives beside those of plugins;
+    `None`: whatever else is named, it may give.
     `opener`: called with the backend's URL; the `ConfigError` that it raises is a mistake too.
     """
     file = source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE
@@ -166,6 +180,8 @@ class FileSettings(_Settings):
     deny: list[str] = Field([], description="a list of keys and networks, like ['203.0.113.7']")
     deadline: _Span = Field("50ms", description="the longest wait for the store, like '50ms'")
     denial_cache: bool = Field(_UNSET, description="true or false")
+    worker: WorkerPlace = Field("internal", description="'internal' or 'external'")
+    actions: dict[str, dict[str, Any]] = Field({}, description="tables, like [actions.report_central]")
     policies: dict[str, PolicySettings] = Field({}, description="tables, like [policies.login]")
     routes: list[RouteSettings] = Field([], description="tables, like [[routes]]")
 
@@ -177,12 +193,14 @@ class _Reader:
         self, document: Document, actions: Collection[str] | None, opener: Callable[[str], object] | None
     ) -> None:
         self.document = document
-        self.actions = actions
+        self.given = actions
         self.opener = opener
         self.mistakes = Mistakes(document)
+        self.made: dict[str, Action] = {}
 
     def config(self) -> Config:
         file = self.settings()
+        terms = self.make_actions(file.actions)
         policies = [self.policy(name, settings) for name, settings in file.policies.items()]
         routes = [self.route(index, settings, file.policies) for index, settings in enumerate(file.routes)]
         backend = self.backend(file)
@@ -197,6 +215,9 @@ class _Reader:
             deny=tuple(file.deny),
             deadline=deadline,
             denial_cache=file.denial_cache,
+            worker=file.worker,
+            actions=self.made,
+            terms=terms,
             policies=tuple(policy for policy in policies if policy),
             routes=tuple(route for route in routes if route),
             source=self.document.source,
@@ -217,6 +238,35 @@ class _Reader:
             return FileSettings.model_validate(self.document.data)
         except ValidationError:  # Its text holds values, and so secrets.
             raise self.mistakes.error() from None
+
+    def make_actions(self, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        """Have plugins make their actions from the tables, and return the terms that the tables give."""
+        terms = {name: {key: table[key] for key in TERMS if key in table} for name, table in tables.items()}
+        for name, found in terms.items():
+            try:
+                terms_of(None, found)
+            except ConfigError as error:
+                self.mistakes.add_all(("actions", name), error.mistakes)
+        rest = {name: {key: table[key] for key in table if key not in TERMS} for name, table in tables.items()}
+        self.made, mistakes = plugins.loaded().make(rest)
+        for name, wrong in mistakes.items():
+            self.mistakes.add_all(("actions", name), wrong)
+        for name in tables:
+            self.owned(name, rest[name], wrong=name in mistakes)
+        return {name: found for name, found in terms.items() if found}
+
+    def owned(self, name: str, table: Mapping[str, Any], *, wrong: bool) -> None:
+        """Check that somebody reads an action's table: a plugin all of it, an application's action only its terms."""
+        if name in self.made or wrong:
+            return
+        if self.given is not None and name not in self.given:
+            known = {*self.made, *self.given}
+            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
+            self.mistakes.add(("actions", name), f"nobody gives an action of this name{hint}")
+            return
+        for setting in table:
+            what = f"only a plugin's action has settings of its own; one of the application has {', '.join(TERMS)}"
+            self.mistakes.add(("actions", name, setting), what)
 
     def policy(self, name: str, settings: PolicySettings) -> Policy | None:
         path: Path = ("policies", name)
@@ -248,11 +298,12 @@ class _Reader:
 
     def known(self, path: Path, names: list[str]) -> None:
         """Check that somebody gives the actions of these names, where that can be told."""
-        if self.actions is None:
+        if self.given is None:
             return
+        known = {*self.made, *self.given}
         for index, name in enumerate(names):
-            if name and name not in self.actions:
-                hint = did_you_mean(name, self.actions) or f"; known: {', '.join(sorted(self.actions))}"
+            if name and name not in known:
+                hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
                 self.mistakes.add((*path, index), f"unknown action {name!r}{hint}")
 
     def order(self, path: Path, thresholds: list[Threshold | None]) -> None:
@@ -313,7 +364,7 @@ class _Reader:
 
 def _wrong_backend(url: str, opener: Callable[[str], object] | None) -> list[str]:
     """Return what is wrong with the URL of a store, never its secret."""
-    wrong = wrong_url(url)
+    wrong = wrong_url(url, plugins.loaded().openers())
     if wrong or opener is None:
         return [wrong] if wrong else []
     try:

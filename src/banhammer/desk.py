@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from banhammer.actions import BUILT_IN
 from banhammer.backends import Backend, open_backend
 from banhammer.config import Config, load
 from banhammer.durations import SECOND
@@ -63,6 +62,7 @@ class Desk:
     """The configured store and its rules, for one command. Raises `OperatorError` for a store of one process."""
 
     def __init__(self, config: Config) -> None:
+        self.config = config
         self.shown = redact(config.backend)
         self._url = config.backend
         self._routes = config.routes
@@ -76,15 +76,20 @@ class Desk:
                 "use a shared store, or call the verbs in the application"
             )
         named = {name for policy in config.policies for level in policy.thresholds for name in level.actions}
-        self._absent = {name: _Absent() for name in sorted(named - set(BUILT_IN))}
+        self._absent = {name: _Absent() for name in sorted(named - set(config.actions))}
         settings: dict[str, Any] = {
-            "actions": self._absent,
             "mode": config.mode,
             "allow": config.allow,
             "deny": config.deny,
         }
         self._rules = Rulebook(config.policies, **settings)
-        self.hammer = BanHammer(config.policies, backend=self.backend, **settings)
+        self.hammer = BanHammer(
+            config.policies,
+            backend=self.backend,
+            actions={**config.all_actions(), **self._absent},
+            worker="external" if self.backend.traits.durable else None,  # Whoever has them runs them.
+            **settings,
+        )
 
     def policies(self, name: str | None) -> list[Policy]:
         """Return the named policy, or all. Raises `UnknownPolicyError`."""

@@ -48,7 +48,24 @@ class ContentionError(BackendError):
     """Too many writers changed the same key at once; nothing was stored."""
 
 
+class RetryAfter(BanhammerError):  # noqa: N818  # Says what to do, not what went wrong.
+    """Raised by an action that is to be tried again, not before `seconds` from now."""
+
+    def __init__(self, seconds: float, why: str = "") -> None:
+        self.seconds = seconds
+        super().__init__(why or f"try again in {seconds:g} s")
+
+
+class GiveUp(BanhammerError):  # noqa: N818  # Says what to do, not what went wrong.
+    """Raised by an action that would fail however often it is tried: it is set aside as a dead letter at once."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def one_line(text: str, longest: int = 500) -> str:
+    """Return a text for a line of a log: cut, and without control characters, whoever wrote it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:longest])

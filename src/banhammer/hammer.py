@@ -29,7 +29,8 @@ class BanHammer(Shell):
     `Escalation` (or objects with `run` and `lift`), beside the built-in ones. `mode`: `enforce` or `shadow`.
     `allow`, `deny`: keys and networks; allow beats deny. `clock`: returns Unix microseconds; then every store
     decides at that time. `deadline`: the longest that a call waits for a shared store. `denial_cache`: `None`
-    lets the store choose. Raises `ConfigError`.
+    lets the store choose. `worker`: `"external"` leaves the actions that a durable store keeps to other processes.
+    Raises `ConfigError`.
     """
 
     __slots__ = ()
@@ -72,6 +73,7 @@ class BanHammer(Shell):
 
         Raises as `hit`, before any of them is charged.
         """
+        self._rules.worker.begin()
         hits = list(hits)
         if not stop and (decisions := self._many_at_once(hits)) is not None:
             return decisions
@@ -146,6 +148,7 @@ class BanHammer(Shell):
 
     def _one(self, hit: Hit, *, peek: bool = False) -> Decision:
         rules = self._rules
+        rules.worker.begin()
         policy = rules.checked(hit)
         which = rules.listed(policy, hit.key)
         if which is not None:
@@ -191,7 +194,7 @@ class AsyncBanHammer(Shell):
 
     async def hit_many(self, hits: Iterable[Hit], stop: bool = False) -> Decisions:
         """Decide hits in order; see `BanHammer.hit_many`."""
-        self._rules.worker.use_loop(asyncio.get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         hits = list(hits)
         if not stop and (decisions := self._many_at_once(hits)) is not None:
             return decisions
@@ -208,7 +211,7 @@ class AsyncBanHammer(Shell):
         reason: str = "",
     ) -> Ban:
         """Ban `key` now and return the ban in force; see `BanHammer.ban`."""
-        self._rules.worker.use_loop(asyncio.get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         rule = self._rules.bannable(key, policy)
         index, micros = manual_ban(rule, duration, threshold)
         ban_id = uuid4().hex
@@ -220,7 +223,7 @@ class AsyncBanHammer(Shell):
 
     async def unban(self, key: str, policy: str) -> Ban | None:
         """End the ban in force; see `BanHammer.unban`."""
-        self._rules.worker.use_loop(asyncio.get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         rule = self._rules.subject(key, policy)
         ban = await self._backend.aio.lift(key, rule, now=self._clock)
         if ban is not None:
@@ -267,7 +270,7 @@ class AsyncBanHammer(Shell):
         await self.close()
 
     async def _one(self, hit: Hit, *, peek: bool = False) -> Decision:
-        self._rules.worker.use_loop(asyncio.get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         rules = self._rules
         policy = rules.checked(hit)
         which = rules.listed(policy, hit.key)

@@ -18,6 +18,8 @@ Verdict = Literal["allowed", "throttled", "banned"]
 Mode = Literal["enforce", "shadow"]
 OnError = Literal["local", "open", "closed"]
 Origin = Literal["hit", "manual"]
+WorkerPlace = Literal["internal", "external"]
+"""Who runs the actions that a durable store keeps: the hammer's own worker, or others."""
 Clock = Callable[[], int]
 """What tells the time: Unix microseconds."""
 

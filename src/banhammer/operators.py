@@ -68,7 +68,7 @@ def ban_command(
             raise OperatorError(str(error)) from error
         absent = desk.absent()
         if as_json:
-            _print_json({"ban": _plain(ban), "actions_not_run": absent})
+            print_json({"ban": plain(ban), "actions_not_run": absent})
             return
         stands = (ban.origin, ban.reason) != ("manual", reason)
         kept = "; it was in force and is never shortened" if stands else ""
@@ -89,12 +89,12 @@ def unban_command(key: Key, policy: AnyPolicy = None, config: Rules = None, as_j
                 print(f"{_who(ban)}: lifted, was banned {until(ban.until)}")
         absent = desk.absent()
         if as_json:
-            _print_json({"lifted": _plain(lifted), "actions_not_run": absent})
+            print_json({"lifted": plain(lifted), "actions_not_run": absent})
         elif not lifted:
             print(f"{visible(key)}: no ban in force")
         else:
             _tell_absent(absent)
-        _finish(bool(lifted))
+        finish(bool(lifted))
 
 
 def bans_command(
@@ -116,7 +116,7 @@ def bans_command(
         found = chain([first], bans)
         if as_json:
             for ban in found:
-                _print_json(_plain(ban))
+                print_json(plain(ban))
             return
         _show_bans(found)
 
@@ -127,12 +127,12 @@ def status_command(key: Key, policy: AnyPolicy = None, config: Rules = None, as_
         asked = (desk.hammer.status(spelling, rule.name) for rule, spelling in desk.reached(key, policy))
         known = [status for status in asked if _is_known(status)]
         if as_json:
-            _print_json({"key": key, "records": _plain(known)})
+            print_json({"key": key, "records": plain(known)})
         elif known:
             _show_statuses(known)
         else:
             print(f"{visible(key)}: nothing is known, as if never seen")
-        _finish(bool(known))
+        finish(bool(known))
 
 
 def reset_command(
@@ -153,13 +153,13 @@ def reset_command(
             if any(status.tats) if keep_strikes else _is_known(status):
                 done.append({"key": spelling, "policy": rule.name})
         if as_json:
-            _print_json({"reset": done})
+            print_json({"reset": done})
         for each in () if as_json else done:
             what = "meters emptied" if keep_strikes else "as if never seen"
             print(f"{visible(each['key'])} under {each['policy']}: {what}")
         if not (done or as_json):
             print(f"{visible(key)}: nothing to forget")
-        _finish(bool(done))
+        finish(bool(done))
 
 
 def explain_command(key: Key, policy: AnyPolicy = None, config: Rules = None, as_json: Json = False) -> None:
@@ -167,31 +167,38 @@ def explain_command(key: Key, policy: AnyPolicy = None, config: Rules = None, as
     with open_desk(config, key) as desk:
         found = list(desk.explained(key, policy))
         if as_json:
-            _print_json({"key": key, "policies": _plain(found)})
+            print_json({"key": key, "policies": plain(found)})
         else:
             _show_explanations(found)
-        _finish(any(each.state != "unknown" for each in found))
+        finish(any(each.state != "unknown" for each in found))
 
 
 # What is printed.
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value of the model as JSON holds it: objects by field, and `null` for what never ends."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return None if value == math.inf else value
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
     print(json.dumps(value))
 
 
-def _finish(done: bool) -> None:
+def print_table(names: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows below the names of their columns, each cell whole."""
+    _table(_console(), names, rows)
+
+
+def finish(done: bool) -> None:
+    """Exit with 1 where there was nothing to do."""
     if not done:
         raise typer.Exit(1)
 
@@ -241,7 +248,7 @@ def _ban_row(ban: Ban) -> tuple[str, ...]:
 
 def _show_statuses(known: list[Status]) -> None:
     names = ("key", "policy", "strikes", "banned until", "room", "hits", "as new in")
-    _table(_console(), names, map(_status_row, known))
+    print_table(names, map(_status_row, known))
 
 
 def _status_row(status: Status) -> tuple[str, ...]:

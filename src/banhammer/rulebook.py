@@ -7,28 +7,27 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from banhammer import core
-from banhammer.actions import Action, resolve
 from banhammer.backends import Reading
 from banhammer.backends.shortcut import Shortcut, tell
 from banhammer.core import Reply
 from banhammer.decision import Decision, decide, rates, rooms, seconds_until, to_seconds
 from banhammer.durations import FOREVER, Duration, parse_duration
 from banhammer.errors import ConfigError, UnknownPolicyError
+from banhammer.escalations import of_ban, of_hit
 from banhammer.lists import KeyList
-from banhammer.model import MAX_COST, MAX_SPAN, Ban, Clock, Escalation, Hit, Mode, Policy, Status, name_list
+from banhammer.model import MAX_COST, MAX_SPAN, Ban, Clock, Hit, Mode, Policy, Status, name_list
 from banhammer.worker import Worker
 
 ListName = Literal["allow", "deny"]
 
 
 class Rulebook:
-    """Policies with their modes settled, lists, and the worker that runs what they escalate to."""
+    """Policies with their modes settled, lists, and who runs what they escalate to."""
 
     def __init__(
         self,
         policies: Iterable[Policy],
         *,
-        actions: Mapping[str, Action] | None,
         mode: Mode,
         allow: Iterable[str] | None,
         deny: Iterable[str] | None,
@@ -49,7 +48,13 @@ class Rulebook:
             keep, drop = KeyList((*allow, *policy.allow)), KeyList((*deny, *policy.deny))
             if keep or drop:
                 self._lists[policy.name] = (keep, drop)
-        self.worker = Worker(resolve(self.policies, actions))
+        self.worker = Worker({})
+        self._kept = False
+
+    def employ(self, worker: Worker, *, kept: bool) -> None:
+        """Hand what policies escalate to `worker` from now on; `kept`: the store has written it down by then."""
+        self.worker = worker
+        self._kept = kept
 
     def unlisted(self, policy: Policy, shortcut: Shortcut) -> Shortcut:
         """Return `shortcut` for the keys that are on no list of `policy`."""
@@ -112,62 +117,17 @@ class Rulebook:
 
     def banned_by_hand(self, policy: Policy, index: int, ban: Ban, clock: Clock | None) -> None:
         """Queue the actions of the threshold under which an operator banned; in a policy without a ladder, none."""
-        if policy.top >= 0:
-            escalation = self._of_ban(policy, index, ban, "banned", clock)
-            self.worker.submit(escalation, policy.thresholds[index].actions)
+        escalation, names = of_ban(policy, index, ban, "banned", tell(clock))
+        self.worker.submit(escalation, names, kept=self._kept)
 
     def lifted_by_hand(self, policy: Policy, ban: Ban, clock: Clock | None) -> None:
         """Queue the undoing of whatever the ban's thresholds set off."""
-        own = ban.threshold if policy.top >= 0 else -1  # Also a throttle, if an operator banned under it.
-        thresholds = [
-            level for index, level in enumerate(policy.thresholds[: ban.threshold + 1]) if level.ban or index == own
-        ]
-        names = (name for threshold in thresholds for name in threshold.actions)
-        escalation = self._of_ban(policy, ban.threshold, ban, "lifted", clock)
-        self.worker.submit(escalation, tuple(dict.fromkeys(names)))
+        escalation, names = of_ban(policy, ban.threshold, ban, "lifted", tell(clock))
+        self.worker.submit(escalation, names, kept=self._kept)
 
     def _escalate(self, hit: Hit, policy: Policy, reply: Reply) -> None:
-        until = to_seconds(reply.record.banned_until) if reply.verdict == "banned" else None
-        for index, escalation_id in zip(reply.tripped, reply.ids, strict=True):
-            threshold = policy.thresholds[index]
-            escalation = Escalation(
-                id=escalation_id,
-                key=hit.key,
-                policy=policy.name,
-                threshold=index,
-                verdict="banned" if reply.verdict == "banned" else "throttled",
-                strikes=reply.record.strikes,
-                at=reply.now / 1e6,
-                until=until,
-                limit=threshold.limit,
-                period=threshold.period / 1e6,
-                cost=hit.cost,
-                reason=threshold.reason,
-                shadow=policy.mode == "shadow",
-                origin="hit",
-            )
-            self.worker.submit(escalation, threshold.actions)
-
-    def _of_ban(
-        self, policy: Policy, index: int, ban: Ban, verdict: Literal["banned", "lifted"], clock: Clock | None
-    ) -> Escalation:
-        threshold = policy.thresholds[index]
-        return Escalation(
-            id=ban.id,
-            key=ban.key,
-            policy=policy.name,
-            threshold=index,
-            verdict=verdict,
-            strikes=ban.strikes,
-            at=tell(clock) / 1e6,
-            until=ban.until,
-            limit=threshold.limit,
-            period=threshold.period / 1e6,
-            cost=0,
-            reason=ban.reason,
-            shadow=policy.mode == "shadow",
-            origin="manual",
-        )
+        for escalation, names in of_hit(hit, policy, reply):
+            self.worker.submit(escalation, names, kept=self._kept and not reply.degraded)
 
 
 def check_key(key: object) -> None:

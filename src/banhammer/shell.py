@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
+from weakref import finalize
 
-from banhammer.actions import BUILT_IN, Action
+from banhammer import plugins
+from banhammer.actions import Action, resolve
 from banhammer.backends import Backend, adopt, open_backend
 from banhammer.backends.memory import MemoryBackend
 from banhammer.backends.shortcut import Shortcut, Swift
 from banhammer.batch import Batch, Decisions
 from banhammer.durations import Duration, parse_duration
 from banhammer.errors import ConfigError
-from banhammer.model import Clock, Hit, Mode, Policy
+from banhammer.escalations import escalates
+from banhammer.model import Clock, Hit, Mode, Policy, WorkerPlace
+from banhammer.outbox import Durable
 from banhammer.rulebook import Rulebook
+from banhammer.worker import Worker
 
 DEADLINE: Final = "50ms"
 
@@ -39,8 +44,12 @@ class Shell:
         clock: Clock | None = None,
         deadline: Duration | None = None,
         denial_cache: bool | None = None,
+        worker: WorkerPlace | None = None,
     ) -> None:
-        self._rules = Rulebook(policies, actions=actions, mode=mode or "enforce", allow=allow, deny=deny)
+        self._rules = Rulebook(policies, mode=mode or "enforce", allow=allow, deny=deny)
+        known = resolve(self._rules.policies, actions, plugins.loaded().actions())
+        if worker not in (None, "internal", "external"):
+            raise ConfigError(f"worker: {worker!r}; use 'internal' or 'external'")
         clock = None if clock is None else _checked(clock)
         self._clock = clock
         self._owns_backend = not isinstance(backend, Backend)
@@ -50,6 +59,8 @@ class Shell:
             backend = open_backend(backend, deadline=micros, denial_cache=denial_cache)
         backend = adopt(backend, deadline=micros, denial_cache=denial_cache)
         self._backend = backend
+        self._rules.employ(self._worker(known, worker), kept=isinstance(backend, Durable))
+        finalize(self, self._rules.worker.stop)
         self._memory = backend if type(backend) is MemoryBackend else None
         self._hits: dict[str, Shortcut] = {}
         self._guards: dict[str, Shortcut] = {}
@@ -74,14 +85,17 @@ class Shell:
         except ImportError as error:
             raise ConfigError('reading rules from a file needs: pip install "banhammer-limiter[cli]"') from error
 
-        config = load(source, {*BUILT_IN, *(overrides.get("actions") or ())})
+        given = overrides.pop("actions", None) or {}
+        config = load(source, given)
         settings: dict[str, Any] = {
+            "actions": config.all_actions(given),
             "backend": config.backend,
             "mode": config.mode,
             "allow": config.allow,
             "deny": config.deny,
             "deadline": config.deadline / 1e6,
             "denial_cache": config.denial_cache,
+            "worker": config.worker,
         }
         return cls(config.policies, **{**settings, **overrides})
 
@@ -92,6 +106,19 @@ class Shell:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({sorted(self._rules.policies)}, backend={self._backend!r})"
+
+    def _worker(self, known: Mapping[str, Action], place: WorkerPlace | None) -> Worker:
+        """Return the worker of this hammer; with an external one, it still runs what only means something here."""
+        backend = self._backend
+        durable = isinstance(backend, Durable)
+        if place == "external" and not durable:
+            raise ConfigError("worker: 'external'; this store keeps no escalations, so no other process can run them")
+        fetches = durable and place != "external" and any(map(escalates, self._rules.policies.values()))
+        return Worker(
+            known,
+            observers=plugins.loaded().observers(),
+            outbox=backend.outbox if fetches else None,  # type: ignore[attr-defined]
+        )
 
     def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
         """Decide a batch in memory without a second look at each hit, or return `None`."""

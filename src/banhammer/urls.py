@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Final
 
@@ -89,20 +90,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def wrong_url(url: object) -> str | None:
+def wrong_url(url: object, schemes: Collection[str] = SCHEMES) -> str | None:
     """Return what is wrong with the URL of a store and what would be right, or `None`; never its secret."""
     if not isinstance(url, str):
         return f"{kind(url)}; it must be the URL of a store, like 'memory://'"
     scheme, separator, _ = url.partition("://")
-    known = ", ".join(f"{name}://" for name in SCHEMES)
-    if not separator and scheme.lower() in SCHEMES:
+    known = ", ".join(f"{name}://" for name in schemes)
+    if not separator and scheme.lower() in schemes:
         return f"{url!r} is not a URL; write {scheme.lower()}://"
     if not separator:
         return f"{_bare(url)} is not a URL; use one of {known}"
     if not _SCHEME.fullmatch(scheme):
         return f"'***' is not a URL; use one of {known}"
-    if scheme.lower() not in SCHEMES:
-        hint = did_you_mean(scheme, SCHEMES) or f"; use one of {known}"
+    if scheme.lower() not in schemes:
+        hint = did_you_mean(scheme, schemes) or f"; use one of {known}"
         return f"{redact(url)!r} has an unknown scheme{hint}"
     return None
 

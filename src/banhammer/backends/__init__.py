@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
+from banhammer import plugins
 from banhammer.core import Reply
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Ban, Clock, Hit, Policy, Record
-from banhammer.urls import SCHEMES, wrong_url
+from banhammer.urls import wrong_url
 
 Policies = Mapping[str, Policy]
 """The policies that a batch uses, by name, each with its mode settled."""
@@ -237,24 +238,30 @@ def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool | None 
     """Return the store that `url` names, without connecting.
 
     `deadline` (us) and `denial_cache` (`None`: on, unless the clock is injected) are for stores outside this
-    process. Raises `ConfigError` for a scheme that
-    nobody serves, or a setting in the URL that the store does not know.
+    process. Raises `ConfigError` for a scheme that no plugin serves, or a setting in the URL that the store does not
+    know.
     """
-    wrong = wrong_url(url)
+    openers = plugins.loaded().openers()
+    wrong = wrong_url(url, openers)
     if wrong:
         raise ConfigError(f"backend: {wrong}")
-    return _OPENERS[url.partition("://")[0].lower()](url, deadline, denial_cache)
+    store = openers[url.partition("://")[0].lower()](url, deadline=deadline, denial_cache=denial_cache)
+    if not isinstance(store, Backend):
+        raise ConfigError(f"backend: a plugin opened a {type(store).__name__}, which lacks a verb of Backend")
+    return store
 
 
 def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None = None) -> Backend:
     """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
+    from banhammer.backends.builtin import open_memcached, open_redis
+
     if isinstance(backend, Backend):
         return backend
     packages = {base.__module__.partition(".")[0] for base in type(backend).__mro__}
     if packages & {"redis", "valkey"}:
-        return _redis(backend, deadline, denial_cache)
+        return open_redis(backend, deadline=deadline, denial_cache=denial_cache)
     if "pymemcache" in packages:
-        return _memcached(backend, deadline, denial_cache)
+        return open_memcached(backend, deadline=deadline, denial_cache=denial_cache)
     raise ConfigError(
         f"backend: a {type(backend).__name__}; give a URL, a client of redis-py or pymemcache, or an object with the "
         "verbs of Backend"
@@ -283,34 +290,3 @@ def query(url: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, o
         except ValueError as error:
             raise ConfigError(f"backend: {name}={text}; {error}") from error
     return settings
-
-
-def _memory(url: str, deadline: int, denial_cache: bool | None) -> Backend:
-    from banhammer.backends.memory import MemoryBackend
-
-    return MemoryBackend.from_url(url)  # It answers at once: no deadline, nothing to cache.
-
-
-def _redis(target: object, deadline: int, denial_cache: bool | None) -> Backend:
-    try:
-        from banhammer.backends.redis import RedisBackend
-    except ImportError as error:
-        raise ConfigError('backend: Redis needs: pip install "banhammer-limiter[redis]"') from error
-
-    return RedisBackend(target, deadline=deadline / 1e6, denial_cache=denial_cache)
-
-
-def _memcached(target: object, deadline: int, denial_cache: bool | None) -> Backend:
-    try:
-        from banhammer.backends.memcached import MemcachedBackend
-    except ImportError as error:
-        raise ConfigError('backend: Memcached needs: pip install "banhammer-limiter[memcached]"') from error
-
-    return MemcachedBackend(target, deadline=deadline / 1e6, denial_cache=denial_cache)
-
-
-_OPENERS: dict[str, Callable[[str, int, bool | None], Backend]] = {
-    "memory": _memory,
-    "memcached": _memcached,
-    **{scheme: _redis for scheme in SCHEMES if scheme.startswith("redis")},
-}

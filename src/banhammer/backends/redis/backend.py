@@ -12,12 +12,15 @@ from banhammer import core
 from banhammer.backends import Now, Policies, Reading, Traits
 from banhammer.backends.gather import BATCH, Gatherer, Leader
 from banhammer.backends.keeper import Keeper
+from banhammer.backends.redis.dead_letters import RedisDeadLetters
 from banhammer.backends.redis.drivers import adrive, drive, probe
+from banhammer.backends.redis.outbox import RedisOutbox
 from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.settings import checked_settings, from_client, from_url
+from banhammer.backends.redis.streams import Streams
 from banhammer.backends.redis.talk import Speaker
 from banhammer.backends.redis.topology import Answers, Asks, Topology
-from banhammer.backends.redis.verbs import Operator, When
+from banhammer.backends.redis.verbs import Cause, Operator, When
 from banhammer.backends.redis.wire import Names
 from banhammer.backends.shared import Charge, Front, Outcome
 from banhammer.backends.shortcut import Listener, Shortcut, tell
@@ -26,8 +29,11 @@ from banhammer.durations import Duration, parse_duration
 from banhammer.errors import BackendError
 from banhammer.forks import renew_after_fork
 from banhammer.model import Ban, Clock, Hit, Policy, Record
+from banhammer.outbox import DeadLetters, Outbox
 
 Told = TypeVar("Told")
+PATIENCE = 2.0
+"""Seconds that a worker waits for an answer of the store: nobody waits for the worker."""
 Gatherers = dict["Server | None", Gatherer[Charge, Outcome]]
 """The gatherers of one event loop, by server."""
 
@@ -43,7 +49,7 @@ class RedisBackend:
     Raises `ConfigError`. `damaged` counts the records that did not parse and read as absent.
     """
 
-    traits = Traits(shared=True)
+    traits = Traits(shared=True, durable=True)
 
     def __init__(
         self,
@@ -120,8 +126,8 @@ class RedisBackend:
         self, key: str, policy: Policy, *, index: int, duration: int | None, reason: str, id: str, now: Now = None
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
-        change = _by_hand(policy, index, duration)
-        ban = self._hold(self._operator.ban(key, policy, change, (id, reason), self._when(now)))
+        change, cause = _by_hand(policy, index, duration), Cause(id, reason, index)
+        ban = self._hold(self._operator.ban(key, policy, change, cause, self._when(now)))
         self._front.banned(policy, ban)
         return ban  # type: ignore[no-any-return]
 
@@ -156,6 +162,14 @@ class RedisBackend:
                 verb = self._operator.bans(partition, max(cursor, 0), policies, self._when(now))
                 cursor, found = self._hold(verb)
                 yield from found
+
+    def outbox(self) -> Outbox:
+        """Return a new worker's view of the escalations."""
+        return RedisOutbox(self._streams())
+
+    def dead_letters(self) -> DeadLetters:
+        """Return an operator's view of the escalations."""
+        return RedisDeadLetters(self._streams())
 
     def close(self) -> None:
         """Close the connections of threads; those of an event loop are closed by `aio.close` there."""
@@ -204,6 +218,9 @@ class RedisBackend:
             return drive(verb, self._until())
         finally:
             self._watch()
+
+    def _streams(self) -> Streams:
+        return Streams(self._topology, self._names, lambda talk: drive(talk, monotonic() + PATIENCE))
 
     def _when(self, now: Now) -> When:
         return When(_at(now), self._until())
@@ -274,8 +291,8 @@ class AsyncRedisBackend:
     ) -> Ban:
         """Ban by hand; see `Backend.ban`."""
         backend = self._backend
-        verb = backend._operator.ban(key, policy, _by_hand(policy, index, duration), (id, reason), backend._when(now))
-        ban = await self._hold(verb)
+        change, cause = _by_hand(policy, index, duration), Cause(id, reason, index)
+        ban = await self._hold(backend._operator.ban(key, policy, change, cause, backend._when(now)))
         backend._front.banned(policy, ban)
         return ban  # type: ignore[no-any-return]
 

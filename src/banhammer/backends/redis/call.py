@@ -15,6 +15,7 @@ from banhammer.backends.redis.wire import FULL, INJECTED, pack_charge, unpack_re
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
+from banhammer.escalations import escalates
 from banhammer.model import Policy
 
 
@@ -60,9 +61,14 @@ class Call:
         if member:
             self._cut[len(self._keys)] = member
 
-    def seal(self, index: tuple[str, str], packed: Sequence[bytes]) -> None:
-        """Make what is sent, now that nothing is added any more: with the index of bans where a policy bans."""
-        names = index if any(policy.top >= 0 for policy in self._policies) else ()
+    def seal(self, bans: tuple[str, str], escalations: tuple[str, str], packed: Sequence[bytes]) -> None:
+        """Make what is sent, now that nothing is added any more.
+
+        `bans`, `escalations`: the partition's names for these, told where a policy needs them.
+        """
+        names: tuple[str, ...] = bans if any(policy.top >= 0 for policy in self._policies) else ()
+        if any(map(escalates, self._policies)):
+            names += escalations
         cut = json.dumps(self._cut) if self._cut else ""
         now = "" if self._now is None else self._now
         self._arguments = (

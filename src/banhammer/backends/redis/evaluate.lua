@@ -2,7 +2,8 @@
 -- The decision core in the store: core.py's twin, the same names in the same order, bit for bit.
 --
 -- KEYS  the record of each hit; behind them, where a policy of the call bans: the partition's index of bans (sorted
---       set, by end) and their details (hash)
+--       set, by end) and their details (hash); last, where a policy has actions: its escalations (stream), and how many
+--       of them found no room (a number)
 -- ARGV  1: hits, packed `>BBI4I4I4B` each: policy's index, mode (0 hit, 1 guard, 2 peek), cost, and what is owed:
 --          late, span, the level of the ban meanwhile plus 1 (0: none)
 --       2: now in microseconds, if the clock is injected
@@ -11,8 +12,9 @@
 --       4: what makes escalation ids unique
 --       5: the members in the index of bans of hits whose names were cut, JSON: {"1": member}, or ""
 --       6..: policies, packed `>BBBd` thresholds, windows, whether in shadow, forgive_after; a `d` for each window;
---          `>dddBI2` for each threshold: interval, tolerance, burst, rungs of its ladder, length of its reason; behind
---          them, for each threshold, a `d` for each rung and the reason
+--          `>dddBI2I4` for each threshold: interval, tolerance, burst, rungs of its ladder, lengths of its reason and
+--          of its rule; behind them, for each threshold, a `d` for each rung, the reason, and the rule: what an
+--          escalation says of it, "" where it names no action
 -- REPLY [now, damaged, reply..]; a reply is `verdict counted n tripped..` as bytes and the record, packed;
 --       counted: 0 no, 1 yes, 2 a peek, of what would be; behind a stop there are none
 -- RECORD `>BI4I4Bd` thresholds, over, strikes, level, banned_until; a `d` for each TAT; `>ddI4*12` for each ring;
@@ -24,7 +26,8 @@ local ALLOWED, THROTTLED, BANNED = 0, 1, 2
 local GUARD, PEEK = 1, 2
 local HIT_BYTES, HEAD, TAT_BYTES, RING_BYTES, SWEEP = 15, 18, 8, 64, 8
 local COUNT, OVER, STRIKES, LEVEL, UNTIL = 1, 2, 3, 4, 5 -- Fields of a record; its first TAT is behind them.
-local INTERVAL, TOLERANCE, BURST, RUNGS, REASON, TAIL = 1, 2, 3, 4, 5, 6 -- Fields of a threshold.
+local INTERVAL, TOLERANCE, BURST, RUNGS, REASON, RULE, TAIL = 1, 2, 3, 4, 5, 6, 7 -- Fields of a threshold.
+local MOST_ESCALATIONS = 100000
 
 local max, min, floor = math.max, math.min, math.floor
 local struct_pack, struct_unpack, char, string_format = struct.pack, struct.unpack, string.char, string.format
@@ -48,11 +51,11 @@ local function unpack_policy(packed)
     for index = 1, windows do
         policy.windows[index], at = struct_unpack(">d", packed, at)
     end
-    local tail = at + 27 * count
+    local tail = at + 31 * count
     for index = 1, count do
-        local threshold = { struct_unpack(">dddBI2", packed, at) }
+        local threshold = { struct_unpack(">dddBI2I4", packed, at) }
         at, threshold[TAIL] = threshold[TAIL], tail
-        tail = tail + 8 * threshold[RUNGS] + threshold[REASON]
+        tail = tail + 8 * threshold[RUNGS] + threshold[REASON] + threshold[RULE]
         policy.thresholds[index] = threshold
     end
     return policy
@@ -330,6 +333,28 @@ local function note_ban(member, policy, record, began, longer, index, id)
     call("HSET", details, member, string_format("%.0f|hit|%s|%s", since, id, reason))
 end
 
+-- Hands an escalation to whoever runs its actions. A stream is never cut, which would lose what is under way: one that
+-- is full takes no more, and counts.
+local function escalate(member, policy, record, verdict, cost, index, id)
+    local threshold = policy.thresholds[index + 1]
+    if threshold[RULE] == 0 then
+        return
+    end
+    local stream, dropped = KEYS[#KEYS - 1], KEYS[#KEYS]
+    if call("XLEN", stream) >= MOST_ESCALATIONS then
+        call("INCR", dropped)
+        return
+    end
+    local banned = verdict == BANNED
+    local facts = string_format(
+        "%s|hit|%d|%.0f|%.0f|%.0f|%.0f",
+        banned and "banned" or "throttled", index, record[STRIKES], now, banned and record[UNTIL] or 0, cost
+    )
+    local rule_at = threshold[TAIL] + 8 * threshold[RUNGS] + threshold[REASON]
+    local rule = string.sub(policy.packed, rule_at, rule_at + threshold[RULE] - 1)
+    call("XADD", stream, "*", "id", id, "key", member, "facts", facts, "rule", rule)
+end
+
 local members = ARGV[5] ~= "" and cjson.decode(ARGV[5])
 local policies = {}
 local offset = 1
@@ -365,11 +390,16 @@ for index = 1, hits do
         if known or last > 0 then
             store(key, packed, last)
         end
-        if verdict == BANNED and #tripped > 0 then
+        if #tripped > 0 then
             local member = members and members[tostring(index)] or string.match(key, "^bh:{[^}]*}:(.*)$")
-            local highest = tripped[#tripped]
-            local id = ARGV[4] .. "-" .. index .. "-" .. highest
-            note_ban(member, policy, record, began, record[UNTIL] > was_until, highest, id)
+            local id = ARGV[4] .. "-" .. index .. "-"
+            if verdict == BANNED then
+                local highest = tripped[#tripped]
+                note_ban(member, policy, record, began, record[UNTIL] > was_until, highest, id .. highest)
+            end
+            for _, each in ipairs(tripped) do
+                escalate(member, policy, record, verdict, cost > 0 and cost or late, each, id .. each)
+            end
         end
     end
     replies[index + 2] = char(verdict, counted and (peek and 2 or 1) or 0, #tripped, unpack(tripped)) .. packed

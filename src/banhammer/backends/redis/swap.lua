@@ -2,8 +2,10 @@
 -- Compare-and-swap of one record, for the operators' verbs: the change itself is computed by core.py.
 --
 -- KEYS  1: the partition's index of bans   2: their details   3: the record
+--       4, 5: its escalations and how many of them found no room, if the change is one
 -- ARGV  1: the record that was read, "" for none   2: the new record, "" to drop it   3: its expiry in ms, "" for none
 --       4: the member in the index   5: the ban's end, "" for none, "=" to leave the index alone   6: its details
+--       7..: the fields of the escalation
 -- REPLY 1 when it was swapped, 0 when the record had changed meanwhile
 
 local raw = redis.pcall("GET", KEYS[3])
@@ -19,6 +21,13 @@ elseif ARGV[3] == "" then
     redis.call("SET", KEYS[3], ARGV[2])
 else
     redis.call("SET", KEYS[3], ARGV[2], "PX", ARGV[3])
+end
+if KEYS[4] then
+    if redis.call("XLEN", KEYS[4]) >= 100000 then
+        redis.call("INCR", KEYS[5])
+    else
+        redis.call("XADD", KEYS[4], "*", unpack(ARGV, 7))
+    end
 end
 if ARGV[5] == "=" then
     return 1

@@ -41,7 +41,9 @@ class Speaker:
         self._topology = topology
         self._names = names
         self._packed: dict[int, tuple[Policy, bytes]] = {}
-        self._indexes = [(names.bans(partition), names.details(partition)) for partition in range(len(names.tags))]
+        everywhere = range(len(names.tags))
+        self._bans = [(names.bans(partition), names.details(partition)) for partition in everywhere]
+        self._escalations = [(names.escalations(partition), names.dropped(partition)) for partition in everywhere]
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
         self.renew()
@@ -160,7 +162,8 @@ class Speaker:
                 calls.append(call)
             call.add(index, charge, key, member)
         for call in calls:
-            call.seal(self._indexes[call.partition], [self._as_packed(policy) for policy in call.policies])
+            packed = [self._as_packed(policy) for policy in call.policies]
+            call.seal(self._bans[call.partition], self._escalations[call.partition], packed)
         return calls
 
     def _as_packed(self, policy: Policy) -> bytes:

@@ -6,6 +6,7 @@ No I/O here: what is asked is a generator, as in `talk`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from banhammer import core
 from banhammer.backends import Policies, Reading
 from banhammer.backends.names import escape, is_cut, unescape
 from banhammer.backends.packing import pack_record, sound_record
+from banhammer.backends.redis.entries import entry
 from banhammer.backends.redis.scripts import SWAP
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import Answers, Asks, Topology
@@ -23,7 +25,8 @@ from banhammer.core import FRESH
 from banhammer.decision import to_seconds
 from banhammer.durations import DAY, FOREVER, MINUTE
 from banhammer.errors import BackendError, BackendTimeout
-from banhammer.model import Ban, Origin, Policy, Record
+from banhammer.escalations import delivered, of_ban
+from banhammer.model import Ban, Escalation, Origin, Policy, Record
 
 PAGE: Final = 500
 """About how many keys one step of a stream looks at."""
@@ -37,6 +40,14 @@ class When(NamedTuple):
 
     now: int | None
     until: float
+
+
+class Cause(NamedTuple):
+    """Why an operator bans: the escalation's id, the reason, and the threshold that it is done under."""
+
+    id: str
+    reason: str
+    threshold: int
 
 
 class _Stored(NamedTuple):
@@ -55,10 +66,8 @@ class Operator:
         self._topology = topology
         self._names = names
 
-    def ban(
-        self, key: str, policy: Policy, ban: Callable[[Record, int], Record], cause: tuple[str, str], when: When
-    ) -> Verb:
-        """Ban by hand: `ban` makes the record, `cause` is the ban's id and reason; return the ban in force."""
+    def ban(self, key: str, policy: Policy, ban: Callable[[Record, int], Record], cause: Cause, when: When) -> Verb:
+        """Ban by hand: `ban` makes the record; return the ban in force."""
         for _ in self._tries(when):
             stored = yield from self._read(key, policy, when)
             before = core.load(policy, stored.record, stored.now)
@@ -67,10 +76,13 @@ class Operator:
             details = known
             if known is None or after.banned_until > before.banned_until:
                 since = stored.now if known is None else _since(known, stored.now)
-                details = f"{since}|manual|{cause[0]}|{cause[1]}".encode("utf-8", "surrogatepass")
+                details = f"{since}|manual|{cause.id}|{cause.reason}".encode("utf-8", "surrogatepass")
             index = (str(after.banned_until), details or b"")
-            if (yield from self._swap(key, policy, stored, after, index, when)):
-                return _ban_of(key, policy, after, details, stored.now)
+            made = _ban_of(key, policy, after, details, stored.now)
+            told = replace(made, id=cause.id, reason=cause.reason)
+            escalation = _entry(policy, *of_ban(policy, cause.threshold, told, "banned", stored.now))
+            if (yield from self._swap(key, policy, stored, after, index, when, escalation)):
+                return made
 
     def lift(self, key: str, policy: Policy, when: When) -> Verb:
         """End the ban in force and return it, or return `None`."""
@@ -82,8 +94,10 @@ class Operator:
             after = core.lift(policy, stored.record, stored.now)
             # Like a ban that ended, it stays in the index for a while: a clock that steps back finds it in force.
             index = (str(after.banned_until), stored.details or b"")
-            if (yield from self._swap(key, policy, stored, after, index, when)):
-                return _ban_of(key, policy, record, stored.details, stored.now)
+            lifted = _ban_of(key, policy, record, stored.details, stored.now)
+            escalation = _entry(policy, *of_ban(policy, lifted.threshold, lifted, "lifted", stored.now))
+            if (yield from self._swap(key, policy, stored, after, index, when, escalation)):
+                return lifted
 
     def forget(self, key: str, policy: Policy, when: When, *, strikes: bool) -> Verb:
         """Drop the record; without `strikes`, only empty its meters."""
@@ -197,14 +211,18 @@ class Operator:
         record: Record,
         index: tuple[str, bytes],
         when: When,
+        escalation: Sequence[str | bytes] = (),
     ) -> Generator[tuple[Asks, float], Answers, bool]:
-        partition, name, member = self._names.record(policy.name, key)
+        """Put `record` in the place of what was read, if that still stands; with it goes the escalation, if any."""
+        names = self._names
+        partition, name, member = names.record(policy.name, key)
+        stream = (names.escalations(partition), names.dropped(partition)) if escalation else ()
         last = core.lapses_at(policy, record)
         packed = pack_record(record) if last else b""
         expiry = "" if last >= FOREVER else str(_expiry(last, stored.now, injected=when.now is not None))
         arguments = (
-            3, self._names.bans(partition), self._names.details(partition), name,
-            stored.raw, packed, expiry, member or name.partition("}:")[2], *index,
+            3 + len(stream), names.bans(partition), names.details(partition), name, *stream,
+            stored.raw, packed, expiry, member or name.partition("}:")[2], *index, *escalation,
         )  # fmt: skip
         try:
             (swapped,) = yield from self._ask(partition, [("EVALSHA", SWAP.sha, *arguments)], when.until)
@@ -259,6 +277,12 @@ class Operator:
         if error is not None:
             raise BackendError(f"the store refused: {error}")
         return answer
+
+
+def _entry(policy: Policy, escalation: Escalation, names: Sequence[str]) -> list[str | bytes]:
+    """Return what the escalation's stream is told of it; nothing where no action is to be delivered."""
+    kept = delivered(names) if policy.mode != "shadow" else ()
+    return entry(escalation, kept) if kept else []
 
 
 def _again(error: BackendError) -> BackendError:

@@ -10,8 +10,10 @@ from zlib import crc32
 
 from banhammer.backends.names import escape, shorten
 from banhammer.backends.packing import PackedRecord
+from banhammer.backends.redis.entries import rule
 from banhammer.backends.shared import Charge
 from banhammer.core import Reply
+from banhammer.escalations import escalates
 from banhammer.model import Policy, Verdict
 
 SLOTS: Final = 16384
@@ -23,7 +25,7 @@ _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
 _POLICY: Final = struct.Struct(">BBBd")
-_THRESHOLD: Final = struct.Struct(">dddBH")
+_THRESHOLD: Final = struct.Struct(">dddBHI")
 _NUMBER: Final = struct.Struct(">d")
 _KNOWN_NAMES: Final = 16_384
 
@@ -63,6 +65,22 @@ class Names:
         """Return the name of what is known of a partition's bans."""
         return f"bh:{{{self.tags[partition]}}}#details"
 
+    def escalations(self, partition: int) -> str:
+        """Return the name of the stream of a partition's escalations."""
+        return f"bh:{{{self.tags[partition]}}}#escalations"
+
+    def dropped(self, partition: int) -> str:
+        """Return the name of the number of escalations for which that stream had no room."""
+        return f"bh:{{{self.tags[partition]}}}#dropped"
+
+    def marks(self, partition: int) -> str:
+        """Return the name of what is known of escalations that are under way."""
+        return f"bh:{{{self.tags[partition]}}}#marks"
+
+    def dead(self, partition: int) -> str:
+        """Return the name of the stream of a partition's dead letters."""
+        return f"bh:{{{self.tags[partition]}}}#dead"
+
     def _record(self, policy: str, key: str) -> tuple[int, str, str]:
         """Return the partition, the record's name, and the member of the index where the name was cut, else ""."""
         partition = self.partition(key)
@@ -78,10 +96,12 @@ def pack_policy(policy: Policy) -> bytes:
     head = _POLICY.pack(len(thresholds), len(windows), policy.mode == "shadow", policy.forgive_after)
     parts = [head, *map(_NUMBER.pack, windows)]
     tails = []
+    kept = escalates(policy)
     for each in thresholds:
-        reason = each.reason.encode()
-        parts.append(_THRESHOLD.pack(each.interval, each.tolerance, each.burst, len(each.ban), len(reason)))
-        tails += [*map(_NUMBER.pack, each.ban), reason]
+        reason, told = each.reason.encode(), rule(each) if kept else b""
+        sizes = (len(each.ban), len(reason), len(told))
+        parts.append(_THRESHOLD.pack(each.interval, each.tolerance, each.burst, *sizes))
+        tails += [*map(_NUMBER.pack, each.ban), reason, told]
     return b"".join(parts + tails)
 
 

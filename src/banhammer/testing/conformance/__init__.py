@@ -11,6 +11,7 @@ from banhammer.backends import Backend
 from banhammer.model import Policy
 from banhammer.testing.conformance.banning import Banning
 from banhammer.testing.conformance.deciding import Deciding
+from banhammer.testing.conformance.delivering import Delivering
 from banhammer.testing.conformance.keeping import Keeping
 from banhammer.testing.conformance.rules import JUNK
 from banhammer.testing.conformance.sharing import Sharing
@@ -20,7 +21,7 @@ from banhammer.testing.conformance.walk import Damage
 __all__ = ["Conformance"]
 
 
-class Conformance(Deciding, Banning, Keeping, Sharing):
+class Conformance(Deciding, Banning, Keeping, Sharing, Delivering):
     """The tests that every store passes, by threads and awaited.
 
     Inherit from it in a test file, in a class whose name begins with `Test`, and give a fixture `opener`: a callable

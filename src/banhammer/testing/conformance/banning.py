@@ -79,10 +79,6 @@ class Banning:
         same({ban.key: ban for ban in hammer.bans()}, left, "bans lists no ban that has ended")
         same({status.key for status in hammer.status_all()}, set(left), "status_all lists nothing that has lapsed")
 
-    def test_durability_is_declared_only_where_escalations_can_be_taken_up_again(self, stage: Stage) -> None:
-        """No verb of a store hands escalations back, so none may promise that they outlive the process."""
-        promise(not stage.backend.traits.durable, "traits.durable: no verb hands escalations back; declare False")
-
 
 def _details(ban: Any) -> tuple[Any, ...]:
     promise(ban is not None, "status tells the ban in force")

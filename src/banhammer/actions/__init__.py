@@ -1,9 +1,9 @@
-"""The built-in actions: names that every policy may use."""
+"""What an action is, and which one a policy means by a name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Escalation, Policy
@@ -24,23 +24,14 @@ class LiftableAction(Protocol):
 Action = Callable[[Escalation], Any] | LiftableAction
 
 
-def _nothing(escalation: Escalation) -> None:
-    """Leave the escalation to whoever watches."""
-
-
-BUILT_IN: Final[Mapping[str, Action]] = {
-    "block_local": _nothing,
-    "record_local": _nothing,
-    "report_central": _nothing,
-}
-
-
-def resolve(policies: Mapping[str, Policy], given: Mapping[str, Action] | None) -> dict[str, Action]:
-    """Return every action by name, `given` before the built-in ones.
+def resolve(
+    policies: Mapping[str, Policy], given: Mapping[str, Action] | None, plugged: Mapping[str, Action]
+) -> dict[str, Action]:
+    """Return every action by name, what the application has `given` before those of plugins.
 
     Raises `ConfigError` where a policy names an action that nobody gives, or something given cannot be run.
     """
-    actions = {**BUILT_IN, **(given or {})}
+    actions = {**plugged, **(given or {})}
     mistakes = [
         f"actions.{name}: {action!r}; give a callable of one Escalation, or an object with run and lift"
         for name, action in actions.items()

@@ -1,0 +1,205 @@
+"""Plugins: found when a hammer is built, validated one by one; one that fails is reported once and left out.
+
+`BANHAMMER_LOAD_PLUGINS` names the installed plugins to load, and no others; `BANHAMMER_DISABLE_PLUGINS` those to leave
+out. Both take names of entry points or of distributions, with commas between them.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions, version
+from typing import Any, Final, cast
+
+import pluggy
+
+from banhammer import hookspecs
+from banhammer.errors import ConfigError, one_line
+from banhammer.hookspecs import PROJECT
+
+log = logging.getLogger("banhammer")
+
+BUILT_IN: Final = ("banhammer.actions.builtin", "banhammer.backends.builtin")
+"""Modules that come through the same door as any plugin."""
+OURS: Final = "banhammer-limiter"
+LOAD: Final = "BANHAMMER_LOAD_PLUGINS"
+DISABLE: Final = "BANHAMMER_DISABLE_PLUGINS"
+
+Settings = Mapping[str, Mapping[str, Any]]
+Observer = Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One plugin that was found: where it comes from, the hooks that it has, and why it was left out, if it was."""
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...]
+    problem: str | None
+    manager: pluggy.PluginManager | None
+
+    def gives(
+        self, hook: str, arguments: Mapping[str, object], mistake: type[Exception] | tuple[()] = ()
+    ) -> Mapping[str, Any]:
+        """Return what a hook gives, by name; a plugin that fails to answer gives nothing, and is reported once.
+
+        Only errors of the class `mistake` are raised.
+        """
+        if hook not in self.hooks:
+            return {}
+        try:
+            given = self.call(hook, arguments)
+            if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+                return given
+            problem = f"its {hook} gave {given!r}; it must give a mapping by name"
+        except mistake:
+            raise
+        except Exception as error:
+            problem = f"its {hook} failed: {type(error).__name__}: {error}"
+        _report(self.name, problem, "what it gives is left out")
+        return {}
+
+    def watch(self, escalation: object) -> None:
+        """Show the plugin an escalation. Raises what it raises."""
+        self.call("banhammer_escalated", {"escalation": escalation})
+
+    def call(self, hook: str, arguments: Mapping[str, object]) -> Any:
+        """Call the plugin's hook with those of the arguments that it asks for, and return its answer."""
+        answers = getattr(cast(pluggy.PluginManager, self.manager).hook, hook)(**arguments)
+        return answers[0] if answers else None  # Pluggy leaves out an answer of None.
+
+
+class Plugins:
+    """The plugins of one process, and what they give."""
+
+    def __init__(self, found: Sequence[Plugin]) -> None:
+        self.all = tuple(found)
+        self._sound = [plugin for plugin in found if plugin.problem is None]
+
+    def actions(self) -> dict[str, Any]:
+        """Return every action by name, made without settings."""
+        return self.make({})[0]
+
+    def make(self, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+        """Return every action by name, made from its table in `settings`, and the mistakes in tables, by name too."""
+        made: dict[str, Any] = {}
+        givers: dict[str, str] = {}
+        mistakes: dict[str, tuple[str, ...]] = {}
+        for plugin in self._sound:
+            for name, action in self._made(plugin, settings, mistakes).items():
+                if not callable(action) and not callable(getattr(action, "run", None)):
+                    problem = f"its action {name!r} is {action!r}, neither a callable nor an object with run"
+                    _report(plugin.name, problem, "that one is left out")
+                elif givers.setdefault(name, plugin.name) == plugin.name:
+                    made[name] = action
+                else:
+                    _report(plugin.name, f"its action {name!r} is one of {givers[name]} too", "that one is left out")
+        return made, mistakes
+
+    def observers(self) -> dict[str, Observer]:
+        """Return what watches every escalation, by the name of its plugin."""
+        return {plugin.name: plugin.watch for plugin in self._sound if "banhammer_escalated" in plugin.hooks}
+
+    def openers(self) -> dict[str, Callable[..., Any]]:
+        """Return what opens a store, by the scheme of its URL."""
+        openers: dict[str, Callable[..., Any]] = {}
+        for plugin in self._sound:
+            for scheme, opener in plugin.gives("banhammer_backends", {}).items():
+                openers.setdefault(str(scheme).lower(), opener)
+        return openers
+
+    @staticmethod
+    def _made(plugin: Plugin, settings: Settings, mistakes: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+        """Return the actions of one plugin. It is asked for each table alone, so that its mistakes have an address."""
+        hook = "banhammer_actions"
+        made = dict(plugin.gives(hook, {"settings": {}}))
+        for name, table in settings.items():
+            try:
+                given = plugin.gives(hook, {"settings": {name: table}}, ConfigError)
+            except ConfigError as error:
+                mistakes[name] = error.mistakes
+                continue
+            if name in given:
+                made[name] = given[name]
+        return made
+
+
+def loaded() -> Plugins:
+    """Return the plugins of this process; they are loaded at the first call, and anew where the environment changed."""
+    return _loaded(_names(LOAD), _names(DISABLE))
+
+
+@functools.cache
+def _loaded(only: frozenset[str] | None, without: frozenset[str] | None) -> Plugins:
+    found = [_checked(name.rpartition(".")[0], OURS, _own_version(), import_module(name)) for name in BUILT_IN]
+    for distribution, entry_point in _installed():
+        names = {entry_point.name, distribution.name}
+        if (only is not None and not names & only) or names & (without or frozenset()):
+            continue
+        found.append(_load(distribution, entry_point))
+    return Plugins(found)
+
+
+def _own_version() -> str:
+    try:
+        return version(OURS)
+    except PackageNotFoundError:  # Run from its sources, without having been installed.
+        return ""
+
+
+def _installed() -> Iterator[tuple[Distribution, EntryPoint]]:
+    seen = set()
+    for distribution in distributions():
+        for entry_point in distribution.entry_points:
+            known = (distribution.name, entry_point.name)
+            if entry_point.group == PROJECT and known not in seen:  # An editable install may be found twice.
+                seen.add(known)
+                yield distribution, entry_point
+
+
+def _load(distribution: Distribution, entry_point: EntryPoint) -> Plugin:
+    name, known_as = entry_point.name, (distribution.name, distribution.version)
+    try:
+        plugin = entry_point.load()
+    except BaseException as error:  # Also SystemExit: a plugin must not end the application.
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return _left_out(name, *known_as, f"it does not load: {type(error).__name__}: {error}")
+    return _checked(name, *known_as, plugin)
+
+
+def _checked(name: str, distribution: str, version: str, plugin: object) -> Plugin:
+    """Return the plugin if its hooks are ones that exist, with the arguments that they have."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(plugin)
+        manager.check_pending()
+    except Exception as error:
+        return _left_out(name, distribution, version, f"its hooks are not valid: {error}")
+    hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))
+    if not hooks:
+        return _left_out(name, distribution, version, "it has no hook of banhammer")
+    return Plugin(name, distribution, version, hooks, None, manager)
+
+
+def _left_out(name: str, distribution: str, version: str, problem: str) -> Plugin:
+    _report(name, problem, "it is left out")
+    return Plugin(name, distribution, version, (), problem, None)
+
+
+@functools.cache
+def _report(name: str, problem: str, consequence: str) -> None:
+    """Log what is wrong with a plugin, once a process."""
+    log.warning("plugin %s: %s; %s", one_line(name), one_line(problem), consequence)
+
+
+def _names(variable: str) -> frozenset[str] | None:
+    value = os.environ.get(variable)
+    return None if value is None else frozenset(filter(None, map(str.strip, value.split(","))))

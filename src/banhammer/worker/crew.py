@@ -1,0 +1,153 @@
+"""The threads in which jobs run, and the one that watches how long they take; all end when there is nothing to do."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Final
+
+from banhammer.worker.agenda import Agenda, Job
+
+SLOTS: Final = 8
+"""Jobs that may run at once."""
+TICK: Final = 0.1
+"""Seconds between two looks at how long jobs take."""
+GRACE: Final = 0.5
+"""Seconds more than its deadline that a job has: a coroutine is told by its own loop that its time is up."""
+IDLE: Final = 5.0
+"""Seconds after which a thread that has nothing to do ends."""
+MOST_HANGING: Final = 4
+"""Runs of one action that may have outlived their deadline; while there are so many, it is not begun once more."""
+
+
+class Crew:
+    """Runs jobs: `perform(job)` in a thread of the crew, then `ended(job, error)`, with the lock held.
+
+    `ended` returns after how many seconds to try again, or `None`: over. `deadline(job)` is in seconds; a thread cannot
+    be stopped, so a job that takes longer has failed, and its thread is left to itself.
+    """
+
+    def __init__(
+        self,
+        perform: Callable[[Job], object],
+        deadline: Callable[[Job], float],
+        ended: Callable[[Job, BaseException | None], float | None],
+    ) -> None:
+        self._perform = perform
+        self._deadline = deadline
+        self._ended = ended
+        self.lock = threading.RLock()  # Re-entrant: a finalizer that hits must not lock itself out.
+        self.changed = threading.Condition(self.lock)
+        self._work = threading.Condition(self.lock)
+        self._watch = threading.Condition(self.lock)
+        self.agenda = Agenda(SLOTS)
+        self._left_alone: set[Job] = set()
+        self._hanging: Counter[str] = Counter()
+        self._members: set[threading.Thread] = set()
+        self._idle = 0
+        self._watching = False
+        self._over = False
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Run jobs, behind all that are there."""
+        with self.lock:
+            self.agenda.add(jobs)
+            if not self._watching and not self._over:
+                self._watching = True
+                self._start(self._keep_watch, "banhammer")
+            elif self._idle:
+                self._work.notify()
+            else:
+                self._watch.notify()
+
+    def has(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is one of the crew's."""
+        return thread in self._members
+
+    def stop(self) -> None:
+        """Let the threads end after what they are doing; what has not begun never will."""
+        with self.lock:
+            self._over = True
+            for condition in (self._work, self._watch, self.changed):
+                condition.notify_all()
+
+    def _start(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._members.add(thread)
+
+    def _keep_watch(self) -> None:
+        """See to it that there is a thread for each job that may begin, and that none takes longer than it may."""
+        with self.lock:
+            idle_since = monotonic()
+            while not self._over:
+                now = monotonic()
+                self._leave_alone_what_hangs(now)
+                if self.agenda.starved(now) and not self._idle and len(self._members) - 1 < SLOTS:
+                    self._start(self._serve, "banhammer-action")
+                if self.agenda.size:
+                    idle_since = now
+                elif now - idle_since > IDLE:
+                    break
+                at = self.agenda.changes_at()
+                self._watch.wait(TICK if at is None else min(max(at - now, 0.001), TICK))
+            self._watching = False
+            self._members.discard(threading.current_thread())
+
+    def _leave_alone_what_hangs(self, now: float) -> None:
+        for job in list(self.agenda.running):
+            deadline = self._deadline(job)
+            if now - job.began > deadline + GRACE and job.thread is not None:
+                self._left_alone.add(job)
+                self._hanging[job.name] += 1
+                self._members.discard(job.thread)
+                self._finish(job, TimeoutError(f"it did not end within {deadline:g} s"))
+
+    def _serve(self) -> None:
+        """Run one job after the other."""
+        me = threading.current_thread()
+        while (job := self._next(me)) is not None:
+            error: BaseException | None = None
+            try:
+                if self._hanging[job.name] >= MOST_HANGING:
+                    raise TimeoutError(f"{MOST_HANGING} earlier runs of it have not ended yet")  # noqa: TRY301
+                self._perform(job)
+            except BaseException as failure:  # Also SystemExit: an action that exits ends itself, not the crew.
+                error = failure
+            with self.lock:
+                if job in self._left_alone:
+                    self._left_alone.discard(job)
+                    self._hanging[job.name] -= 1
+                    return
+                self._finish(job, error)
+
+    def _next(self, me: threading.Thread) -> Job | None:
+        """Wait for the next job and return it, or `None`: this thread is not needed."""
+        with self.lock:
+            idle_since = monotonic()
+            while not self._over:
+                now = monotonic()
+                job = self.agenda.next(now)
+                if job is not None:
+                    job.thread = me
+                    return job
+                if now - idle_since > IDLE:
+                    break
+                at = self.agenda.changes_at()
+                self._idle += 1
+                self._work.wait(IDLE if at is None else max(at - now, 0.001))
+                self._idle -= 1
+            self._members.discard(me)
+            return None
+
+    def _finish(self, job: Job, error: BaseException | None) -> None:
+        job.thread = None
+        wait = self._ended(job, error)
+        if wait is None:
+            self.agenda.over(job)
+        else:
+            self.agenda.again(job, monotonic() + wait)
+        self._work.notify()
+        self.changed.notify_all()

@@ -1,0 +1,225 @@
+"""The worker: runs the actions of escalations, tries again what failed, and sets aside what fails for good."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import monotonic, time
+from typing import Any, Final, Literal
+
+from banhammer.actions import Action
+from banhammer.errors import ConfigError, GiveUp, one_line
+from banhammer.escalations import LOCAL
+from banhammer.forks import renew_after_fork
+from banhammer.model import Escalation
+from banhammer.outbox import DeadLetter, Delivery, Outbox
+from banhammer.worker.agenda import Job
+from banhammer.worker.courier import Courier
+from banhammer.worker.crew import Crew
+from banhammer.worker.running import run
+from banhammer.worker.terms import Terms, terms_of
+
+log = logging.getLogger("banhammer")
+
+QUEUE_SIZE: Final = 10_000
+"""Actions of this process that may wait; beyond that their escalations are dropped, counted and logged."""
+DEAD_LETTERS: Final = 1_000
+"""Dead letters of this process that are kept, for whoever asks."""
+
+
+class Worker:
+    """Runs actions off the path of requests, in order, so that nothing waits long for an action that is slow.
+
+    `actions` by name; `observers`: what watches every escalation; `outbox`: opens the view of a durable store's
+    escalations. `failures` counts runs that failed, `dropped` escalations that found no room, `shadowed` actions of
+    policies in shadow, which are logged instead of run; `dead` holds what failed for good and no store keeps. `told` is
+    called at each end of a run, with the escalation, the action's name, `ran`, `failed` or `dead`, and the error.
+    """
+
+    def __init__(
+        self,
+        actions: Mapping[str, Action],
+        *,
+        observers: Mapping[str, Callable[[Escalation], Any]] | None = None,
+        outbox: Callable[[], Outbox] | None = None,
+        told: Callable[[Escalation, str, str, str], object] | None = None,
+    ) -> None:
+        watching = {f"plugin {name}": observer for name, observer in (observers or {}).items()}
+        self._observers = tuple(watching)
+        self._actions: dict[str, Action] = {**actions, **watching}
+        own = {name: _terms(name, action) for name, action in actions.items()}
+        self._deliverable = {name: terms for name, terms in own.items() if name not in LOCAL}
+        self._terms = {**own, **dict.fromkeys(watching, Terms(attempts=1))}
+        self._open_outbox = outbox
+        self._told = told
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.failures = 0
+        self.dropped = 0
+        self.shadowed = 0
+        self.dead: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin anew, as in a forked child: what a parent queued is the parent's, and its threads do not exist."""
+        self._crew = Crew(self._perform, self._deadline, self._ended)
+        self._courier: Courier | None = None
+        self._waits = self._open_outbox is not None
+
+    def submit(self, escalation: Escalation, names: tuple[str, ...], *, kept: bool = False) -> None:
+        """Run the actions `names` on an escalation; never waits. `kept`: a durable store has written it down."""
+        if escalation.shadow:
+            self._shadow(escalation, names)
+            names = ()
+        here = tuple([name for name in names if name in LOCAL]) if kept else names
+        if here or self._observers:
+            self._queue(Delivery(escalation, here + self._observers))
+        if kept and len(here) < len(names):
+            self.look()
+
+    def look(self) -> None:
+        """Look at once for what a durable store keeps."""
+        if self._open_outbox is None:
+            return
+        self._waits = False
+        courier = self._courier
+        if courier is None:
+            crew = self._crew
+            with crew.lock:
+                if self._courier is None:
+                    self._courier = Courier(self._open_outbox(), self._deliverable, crew.add, lambda: _wake(crew))
+            return
+        courier.look()
+
+    def begin(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Begin to run what a durable store keeps, if that is this worker's; coroutines on `loop`, if one is given."""
+        if loop is not None:
+            self._loop = loop
+        if self._waits:
+            self.look()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until all that came has been run, at most `timeout` seconds; return whether it has.
+
+        What failed and waits to be tried again is not waited for. An action that asks is answered at once: it cannot
+        wait for itself.
+        """
+        crew, courier = self._crew, self._courier
+        if crew.has(threading.current_thread()):
+            return False
+        if courier is not None:
+            courier.look()
+        with crew.lock:
+            return crew.changed.wait_for(lambda: crew.agenda.quiet and (courier is None or courier.rests), timeout)
+
+    @property
+    def retrying(self) -> bool:
+        """Whether anything failed and waits to be tried again."""
+        return self._crew.agenda.size > 0
+
+    def close(self, timeout: float) -> bool:
+        """Drain within `timeout` seconds, hand back to the store what is left, and let the threads end.
+
+        Returns whether nothing was under way any more.
+        """
+        ends = monotonic() + timeout
+        drained = self.drain(timeout)
+        crew, courier = self._crew, self._courier
+        lost = sum(job.delivery.place is None for job in crew.agenda.waiting())
+        if lost:
+            log.warning("closed with %d actions still waiting", lost)
+        self.stop()
+        if courier is not None:
+            courier.close(max(ends - monotonic(), 1.0))
+        return drained
+
+    def stop(self) -> None:
+        """Let the threads end after what they are doing, without waiting; an escalation after it begins anew."""
+        crew, courier = self._crew, self._courier
+        self.renew()
+        self._waits = False
+        crew.stop()
+        if courier is not None:
+            courier.stop()
+
+    def _shadow(self, escalation: Escalation, names: tuple[str, ...]) -> None:
+        for name in names:
+            self.shadowed += 1
+            log.info("shadow: would run %s for key %r of policy %r", name, escalation.key, escalation.policy)
+
+    def _queue(self, delivery: Delivery) -> None:
+        crew = self._crew
+        if crew.agenda.size >= QUEUE_SIZE:
+            self.dropped += 1
+            log.warning("escalation %s dropped: %d actions are waiting", delivery.escalation.id, QUEUE_SIZE)
+            return
+        crew.add([Job(delivery, name) for name in delivery.names])
+
+    def _deadline(self, job: Job) -> float:
+        return self._terms[job.name].deadline / 1e6
+
+    def _perform(self, job: Job) -> None:
+        courier = self._courier
+        if job.delivery.place is not None and (courier is None or not courier.holds(job.delivery)):
+            raise _Lost
+        run(self._actions[job.name], job.delivery.escalation, lambda: self._loop, self._deadline(job))
+
+    def _ended(self, job: Job, error: BaseException | None) -> float | None:
+        """Return after how many seconds a job is tried again, or `None`."""
+        if error is None or isinstance(error, _Lost):
+            self._tell(job, "ran" if error is None else "lost")
+            return None
+        terms, escalation = self._terms[job.name], job.delivery.escalation
+        self.failures += 1
+        job.attempts += 1
+        what = _described(error)
+        if isinstance(error, GiveUp) or job.attempts >= terms.attempts:
+            log.error(
+                "action %s failed for key %r of policy %r, for good after %d attempts: %s",
+                job.name, escalation.key, escalation.policy, job.attempts, what,
+            )  # fmt: skip
+            if job.delivery.place is None:
+                letter = DeadLetter(f"{escalation.id}/{job.name}", escalation, job.name, job.attempts, what, time())
+                self.dead.append(letter)
+            self._tell(job, "dead", what)
+            return None
+        wait = terms.wait(job.attempts, error)
+        log.error(
+            "action %s failed for key %r of policy %r, again in %.1f s: %s",
+            job.name, escalation.key, escalation.policy, wait, what,
+        )  # fmt: skip
+        self._tell(job, "failed", what)
+        return wait
+
+    def _tell(self, job: Job, kind: Literal["ran", "failed", "dead", "lost"], error: str = "") -> None:
+        if self._told is not None and kind != "lost":
+            self._told(job.delivery.escalation, job.name, kind, error)
+        if job.delivery.place is not None and self._courier is not None:
+            self._courier.ended(job, kind, error)
+
+
+class _Lost(Exception):  # noqa: N818  # A signal between two functions here, never seen outside.
+    """The worker was closed, or asleep so long that another one may have the job."""
+
+
+def _terms(name: str, action: Action) -> Terms:
+    try:
+        return terms_of(action)
+    except ConfigError as error:
+        raise ConfigError(f"actions.{name}.{mistake}" for mistake in error.mistakes) from None
+
+
+def _wake(crew: Crew) -> None:
+    with crew.lock:
+        crew.changed.notify_all()
+
+
+def _described(error: BaseException) -> str:
+    """Return an error in one line: its class, its text without control characters, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {one_line(str(error))}{place}"
