@@ -80,6 +80,13 @@ class Outbox(Protocol):
         """Return what another worker has not touched for `idle` seconds, without the actions that ran."""
         ...
 
+    def ready(self, jobs: Sequence[tuple[Delivery, str]]) -> list[bool]:
+        """Return for each whether it may run: not before the same action of that key's earlier escalations.
+
+        So a ban is never undone before it was made, whichever workers do it.
+        """
+        ...
+
     def keep(self, deliveries: Sequence[Delivery]) -> None:
         """Say that these are still being worked on, so that nobody claims them."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Final, Literal
 
@@ -48,6 +48,7 @@ class Courier:
         self._idle = 2 * longest / 1e6 + 1
         self._condition = threading.Condition(threading.RLock())
         self._open: dict[Delivery, set[str]] = {}  # What is in hand, and which of its actions have not ended.
+        self._behind: list[Job] = []  # What must wait for earlier escalations of the same key.
         self._notes: list[Note] = []
         self._busy = False
         self._wanted = True
@@ -69,7 +70,7 @@ class Courier:
     def rests(self) -> bool:
         """Whether the store had nothing more at the last look, and all that ended is written down."""
         with self._condition:
-            return not (self._wanted or self._notes or self._busy)
+            return not (self._wanted or self._notes or self._busy or self._behind)
 
     def holds(self, delivery: Delivery) -> bool:
         """Return whether a delivery is surely still this worker's: after a long sleep another may have claimed it."""
@@ -140,7 +141,7 @@ class Courier:
             self._pause = SELDOM
         else:
             self._tell(None)
-            self._pause = EVERY if again or wanted else min(self._pause * 2, SELDOM)
+            self._pause = EVERY if again or wanted or self._behind else min(self._pause * 2, SELDOM)
         with self._condition:
             self._wanted = self._wanted or again
             self._busy = False
@@ -148,32 +149,39 @@ class Courier:
 
     def _fetch(self, now: float) -> bool:
         """Take what is new, claim what was left behind, keep what is in hand; return whether anything came."""
-        found: list[Delivery] = []
-        room = HOLD - len(self._open)
-        if room > 0:
-            found = self._outbox.take(room)
-        if now >= self._claim_at:
+        came = 0
+        if len(self._open) < HOLD:
+            came += self._open_all(self._outbox.take(HOLD - len(self._open)))
+        if now >= self._claim_at and len(self._open) < HOLD:
             self._claim_at = now + CLAIM_EVERY
-            if room > len(found):
-                found += self._outbox.claim(room - len(found), self._idle)
+            came += self._open_all(self._outbox.claim(HOLD - len(self._open), self._idle))
         if now >= self._keep_at and self._open:
             self._outbox.keep(list(self._open))
         if now >= self._keep_at or not self._open:
             self._keep_at = now + self._idle / 4
             self._kept_at = now
-        for delivery in found:
-            self._take(delivery)
-        return bool(found)
+        self._start()
+        return came > 0
 
-    def _take(self, delivery: Delivery) -> None:
-        names = [name for name in delivery.names if name in self._known]
-        if not names:
+    def _open_all(self, deliveries: Sequence[Delivery]) -> int:
+        """Take deliveries in hand and return how many; one of which this worker knows no action is left to others."""
+        for delivery in deliveries:
+            names = [name for name in delivery.names if name in self._known]
             with self._condition:
-                self._notes.append(Note("left", delivery))
-            return
-        with self._condition:
-            self._open[delivery] = set(names)
-        self._begin([Job(delivery, name) for name in names])
+                if names:
+                    self._open[delivery] = set(names)
+                else:
+                    self._notes.append(Note("left", delivery))
+            self._behind += [Job(delivery, name) for name in names]
+        return len(deliveries)
+
+    def _start(self) -> None:
+        """Begin what need not wait for earlier escalations of the same key."""
+        jobs = self._behind
+        if jobs:
+            ready = self._outbox.ready([(job.delivery, job.name) for job in jobs])
+            self._behind = [job for job, may in zip(jobs, ready, strict=True) if not may]
+            self._begin([job for job, may in zip(jobs, ready, strict=True) if may])
 
     def _write(self) -> None:
         with self._condition:

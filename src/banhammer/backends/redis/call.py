@@ -61,7 +61,7 @@ class Call:
         if member:
             self._cut[len(self._keys)] = member
 
-    def seal(self, bans: tuple[str, str], escalations: tuple[str, str], packed: Sequence[bytes]) -> None:
+    def seal(self, bans: tuple[str, ...], escalations: tuple[str, ...], packed: Sequence[bytes]) -> None:
         """Make what is sent, now that nothing is added any more.
 
         `bans`, `escalations`: the partition's names for these, told where a policy needs them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from banhammer.backends.redis.entries import anew, read_entry
+from banhammer.backends.redis.entries import anew, place_in_order, read_entry, subject
 from banhammer.backends.redis.streams import Streams, sound
 from banhammer.errors import BackendError
 from banhammer.outbox import Backlog, DeadLetter
@@ -47,7 +47,9 @@ class RedisDeadLetters:
         if not fields:
             return False
         again = anew(fields, _letter(id, fields).action)
-        self._streams.ask_one(partition, ("XADD", self._names.escalations(partition), "*", *again))
+        place = self._streams.ask_one(partition, ("XADD", self._names.escalations(partition), "*", *again)).decode()
+        who = subject(read_entry(fields)[0])
+        self._streams.ask_one(partition, ("ZADD", self._names.order(partition), "0", place_in_order(who, place)))
         self._streams.ask_one(partition, ("XDEL", self._names.dead(partition), name))  # Last: twice rather than never.
         return True
 

@@ -33,10 +33,27 @@ def entry(escalation: Escalation, names: Sequence[str]) -> list[str | bytes]:
     )  # fmt: skip
     return [
         "id", escalation.id,
-        "key", f"{escalation.policy}:{escape(escalation.key)}",
+        "key", subject(escalation),
         "facts", "|".join(map(str, facts)),
         "rule", _rule(escalation.limit, escalation.period, escalation.reason, names),
     ]  # fmt: skip
+
+
+def subject(escalation: Escalation) -> str:
+    """Return whom an escalation is about, as entries and their order name it."""
+    return f"{escalation.policy}:{escape(escalation.key)}"
+
+
+def place_in_order(who: str, entry_id: str) -> str:
+    """Return the member that stands for an entry in the order of its key's, as the scripts make it."""
+    before, _, behind = entry_id.partition("-")
+    return f"{who}|{int(before):016}-{int(behind):016}"
+
+
+def entry_at(place: str) -> str:
+    """Return the id of the entry that a member of the order stands for."""
+    before, _, behind = place.rpartition("|")[2].partition("-")
+    return f"{int(before)}-{int(behind)}"
 
 
 def read_entry(fields: Sequence[bytes]) -> tuple[Escalation, tuple[str, ...]]:

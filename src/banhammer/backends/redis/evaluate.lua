@@ -2,8 +2,8 @@
 -- The decision core in the store: core.py's twin, the same names in the same order, bit for bit.
 --
 -- KEYS  the record of each hit; behind them, where a policy of the call bans: the partition's index of bans (sorted
---       set, by end) and their details (hash); last, where a policy has actions: its escalations (stream), and how many
---       of them found no room (a number)
+--       set, by end) and their details (hash); last, where a policy has actions: its escalations (stream), how many of
+--       them found no room (a number), and the order of each key's (sorted set: `member|entry`, all of score 0)
 -- ARGV  1: hits, packed `>BBI4I4I4B` each: policy's index, mode (0 hit, 1 guard, 2 peek), cost, and what is owed:
 --          late, span, the level of the ban meanwhile plus 1 (0: none)
 --       2: now in microseconds, if the clock is injected
@@ -340,7 +340,7 @@ local function escalate(member, policy, record, verdict, cost, index, id)
     if threshold[RULE] == 0 then
         return
     end
-    local stream, dropped = KEYS[#KEYS - 1], KEYS[#KEYS]
+    local stream, dropped, order = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
     if call("XLEN", stream) >= MOST_ESCALATIONS then
         call("INCR", dropped)
         return
@@ -352,7 +352,9 @@ local function escalate(member, policy, record, verdict, cost, index, id)
     )
     local rule_at = threshold[TAIL] + 8 * threshold[RUNGS] + threshold[REASON]
     local rule = string.sub(policy.packed, rule_at, rule_at + threshold[RULE] - 1)
-    call("XADD", stream, "*", "id", id, "key", member, "facts", facts, "rule", rule)
+    local entry = call("XADD", stream, "*", "id", id, "key", member, "facts", facts, "rule", rule)
+    local before, behind = string.match(entry, "^(%d+)-(%d+)$")
+    call("ZADD", order, 0, string_format("%s|%016.0f-%016.0f", member, before, behind))
 end
 
 local members = ARGV[5] ~= "" and cjson.decode(ARGV[5])

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from redis.exceptions import RedisError
 
-from banhammer.backends.redis.entries import GROUP, entry, read_entry
+from banhammer.backends.redis.entries import GROUP, entry, entry_at, place_in_order, read_entry, subject
 from banhammer.backends.redis.streams import Command, Streams, Told, sound
 from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note
@@ -84,26 +84,54 @@ class RedisOutbox:
             if mine:
                 found[partition] = dict(list(mine.items())[: max(room // self._streams.count, 1)])
         claimed = self._streams.ask(
-            {
-                partition: [("XCLAIM", self._stream(partition), GROUP, self._consumer, least, *names)]
-                for partition, names in found.items()
-            }
+            {partition: [self._claiming(partition, least, *names)] for partition, names in found.items()}
         )
         entries = {partition: sound(answers)[0] for partition, answers in claimed.items() if isinstance(answers, list)}
         begun = self._remembered(self._deliveries(told, entries, found))
         self.write([Note("done", each) for each in begun if not each.names])
         return [each for each in begun if each.names]
 
-    def keep(self, deliveries: Sequence[Delivery]) -> None:
-        """Say that these are still being worked on, so that nobody claims them."""
-        by_partition: dict[int, list[str]] = {}
-        for delivery in deliveries:
-            place = _place(delivery)
-            by_partition.setdefault(place.partition, []).append(place.entry)
+    def ready(self, jobs: Sequence[tuple[Delivery, str]]) -> list[bool]:
+        """Return for each whether it may run: not before the same action of that key's earlier escalations."""
+        order = self._streams.names.order
+        by_partition = _by_partition(dict.fromkeys(delivery for delivery, _ in jobs))
         told = self._streams.ask(
             {
-                partition: [("XCLAIM", self._stream(partition), GROUP, self._consumer, "0", *names, "JUSTID")]
-                for partition, names in by_partition.items()
+                partition: [("ZRANGEBYLEX", order(partition), *_before(delivery)) for delivery in deliveries]
+                for partition, deliveries in by_partition.items()
+            }
+        )
+        blocked: dict[Delivery, set[str]] = {}
+        for partition, deliveries in by_partition.items():
+            for delivery, places in zip(deliveries, sound(told[partition]), strict=True):
+                blocked[delivery] = self._unfinished(delivery, [place.decode() for place in places])
+        return [name not in blocked[delivery] for delivery, name in jobs]
+
+    def _unfinished(self, delivery: Delivery, places: Sequence[str]) -> set[str]:
+        """Return the actions that earlier entries of the same key still have to run."""
+        partition, names = _place(delivery).partition, self._streams.names
+        left: set[str] = set()
+        for place in places:
+            name = entry_at(place)
+            found = self._streams.ask_one(partition, ("XRANGE", self._stream(partition), name, name))
+            if not found:  # Somebody took it out of the stream by hand.
+                self._streams.ask_one(partition, ("ZREM", names.order(partition), place))
+                continue
+            same = [each for each in read_entry(found[0][1])[1] if each in delivery.names]
+            if same:
+                asked = ("HMGET", names.marks(partition), *(f"{name}|{each}" for each in same))
+                marks = self._streams.ask_one(partition, asked)
+                left |= {each for each, mark in zip(same, marks, strict=True) if mark != RAN}
+        return left
+
+    def keep(self, deliveries: Sequence[Delivery]) -> None:
+        """Say that these are still being worked on, so that nobody claims them."""
+        told = self._streams.ask(
+            {
+                partition: [
+                    ("XCLAIM", self._stream(partition), GROUP, self._consumer, "0", *map(_entry, kept), "JUSTID")
+                ]
+                for partition, kept in _by_partition(deliveries).items()
             }
         )
         for answers in told.values():
@@ -151,6 +179,9 @@ class RedisOutbox:
         told |= self._streams.ask({partition: commands[partition] for partition in missing})
         return told, {partition: sound(answers)[0] for partition, answers in told.items() if isinstance(answers, list)}
 
+    def _claiming(self, partition: int, *how: str) -> Command:
+        return ("XCLAIM", self._stream(partition), GROUP, self._consumer, *how)
+
     def _deliveries(
         self, told: Told, entries: Mapping[int, Iterable[Any]], taken: Mapping[int, Mapping[str, int]]
     ) -> list[Delivery]:
@@ -183,9 +214,7 @@ class RedisOutbox:
 
     def _remembered(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return deliveries that others began, without the actions that ran, and with what failed so far."""
-        by_partition: dict[int, list[Delivery]] = {}
-        for delivery in deliveries:
-            by_partition.setdefault(_place(delivery).partition, []).append(delivery)
+        by_partition = _by_partition(deliveries)
         told = self._streams.ask(
             {
                 partition: [("HMGET", self._streams.names.marks(partition), *_marks(each)) for each in begun]
@@ -206,6 +235,8 @@ class RedisOutbox:
         if note.kind == "done":
             yield ("XACK", stream, GROUP, place.entry)
             yield ("XDEL", stream, place.entry)
+            who = subject(note.delivery.escalation)
+            yield ("ZREM", self._streams.names.order(place.partition), place_in_order(who, place.entry))
             if len(place.names) > 1 or any(note.delivery.attempts.values()):
                 yield ("HDEL", marks, *_marks(note.delivery))
         elif note.kind == "ran":
@@ -231,6 +262,23 @@ class RedisOutbox:
 
 def _place(delivery: Delivery) -> Place:
     return cast(Place, delivery.place)
+
+
+def _entry(delivery: Delivery) -> str:
+    return _place(delivery).entry
+
+
+def _before(delivery: Delivery) -> tuple[str, str]:
+    """Return the range, in the order of its key's entries, of those before this one."""
+    who = subject(delivery.escalation)
+    return f"[{who}|", f"({place_in_order(who, _entry(delivery))}"
+
+
+def _by_partition(deliveries: Iterable[Delivery]) -> dict[int, list[Delivery]]:
+    found: dict[int, list[Delivery]] = {}
+    for delivery in deliveries:
+        found.setdefault(_place(delivery).partition, []).append(delivery)
+    return found
 
 
 def _marks(delivery: Delivery) -> list[str]:

@@ -2,7 +2,7 @@
 -- Compare-and-swap of one record, for the operators' verbs: the change itself is computed by core.py.
 --
 -- KEYS  1: the partition's index of bans   2: their details   3: the record
---       4, 5: its escalations and how many of them found no room, if the change is one
+--       4, 5, 6: its escalations, how many of them found no room, and the order of each key's, if the change is one
 -- ARGV  1: the record that was read, "" for none   2: the new record, "" to drop it   3: its expiry in ms, "" for none
 --       4: the member in the index   5: the ban's end, "" for none, "=" to leave the index alone   6: its details
 --       7..: the fields of the escalation
@@ -26,7 +26,9 @@ if KEYS[4] then
     if redis.call("XLEN", KEYS[4]) >= 100000 then
         redis.call("INCR", KEYS[5])
     else
-        redis.call("XADD", KEYS[4], "*", unpack(ARGV, 7))
+        local entry = redis.call("XADD", KEYS[4], "*", unpack(ARGV, 7))
+        local before, behind = string.match(entry, "^(%d+)-(%d+)$")
+        redis.call("ZADD", KEYS[6], 0, string.format("%s|%016.0f-%016.0f", ARGV[4], before, behind))
     end
 end
 if ARGV[5] == "=" then

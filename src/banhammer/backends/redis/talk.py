@@ -43,7 +43,9 @@ class Speaker:
         self._packed: dict[int, tuple[Policy, bytes]] = {}
         everywhere = range(len(names.tags))
         self._bans = [(names.bans(partition), names.details(partition)) for partition in everywhere]
-        self._escalations = [(names.escalations(partition), names.dropped(partition)) for partition in everywhere]
+        self._escalations = [
+            (names.escalations(partition), names.dropped(partition), names.order(partition)) for partition in everywhere
+        ]
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
         self.renew()

@@ -216,7 +216,9 @@ class Operator:
         """Put `record` in the place of what was read, if that still stands; with it goes the escalation, if any."""
         names = self._names
         partition, name, member = names.record(policy.name, key)
-        stream = (names.escalations(partition), names.dropped(partition)) if escalation else ()
+        stream: tuple[str, ...] = ()
+        if escalation:
+            stream = (names.escalations(partition), names.dropped(partition), names.order(partition))
         last = core.lapses_at(policy, record)
         packed = pack_record(record) if last else b""
         expiry = "" if last >= FOREVER else str(_expiry(last, stored.now, injected=when.now is not None))

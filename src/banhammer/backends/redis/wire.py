@@ -73,6 +73,10 @@ class Names:
         """Return the name of the number of escalations for which that stream had no room."""
         return f"bh:{{{self.tags[partition]}}}#dropped"
 
+    def order(self, partition: int) -> str:
+        """Return the name of the order in which the escalations of each key came."""
+        return f"bh:{{{self.tags[partition]}}}#order"
+
     def marks(self, partition: int) -> str:
         """Return the name of what is known of escalations that are under way."""
         return f"bh:{{{self.tags[partition]}}}#marks"
