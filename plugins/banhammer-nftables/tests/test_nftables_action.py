@@ -144,7 +144,7 @@ _COMMAND = re.compile(
 
 def hostile_keys(count: int) -> list[str]:
     chance = random.Random(7)
-    keys = []
+    keys: list[str] = []
     while len(keys) < count:
         address = chance.choice(
             [V4, V6, f"::ffff:{V4}", "203.0.113.0/24", "2001:DB8:0::/64", "127.0.0.1", "", "user:7", "-f", "--help"]

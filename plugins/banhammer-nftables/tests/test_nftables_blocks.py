@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from banhammer_nftables import Nftables
-from banhammer_nftables.blocks import Block, Change, ban, bounds, lift, to_network
+from banhammer_nftables.blocks import Block, Change, ban, lift, span, to_network
 from nft_network import Network, escalation, lifted
 
 FAMILY = list(IPv4Network("198.51.100.240/28").subnets(new_prefix=28))
@@ -40,7 +40,7 @@ def ends_of(blocks: list[Block]) -> dict[int, float]:
 def longest(made: list[tuple[IPv4Network, float]]) -> dict[int, float]:
     found: dict[int, float] = {}
     for network, end in made:
-        for address in range(bounds(network)[0], bounds(network)[1] + 1):
+        for address in range(span(str(network))[0], span(str(network))[1] + 1):
             found[address] = max(end, found.get(address, 0.0))
     return found
 
@@ -72,6 +72,17 @@ def test_after_lifts_no_address_is_blocked_longer_than_the_bans_left_say(
         assert all(until <= most.get(address, 0.0) for address, until in ends_of(blocks).items())
 
 
+def test_what_is_lifted_goes_back_to_the_wider_ban_that_ends_last() -> None:
+    narrow, wide, wider = IPv4Network("10.0.0.9/32"), IPv4Network("10.0.0.0/28"), IPv4Network("10.0.0.0/24")
+    blocks: list[Block] = []
+    for network, end in ((narrow, 300.0), (wide, 200.0), (wider, 100.0)):
+        blocks = change(blocks, ban(blocks, network, end))
+    for order in (blocks, blocks[::-1]):
+        after = change(order, lift(order, narrow))
+        assert ends_of(after) == longest([(wide, 200.0), (wider, 100.0)])
+        assert ends_of(change(after, lift(after, wide)))[span("10.0.0.9")[0]] == 100.0
+
+
 @given(bans, networks)
 def test_a_lift_leaves_what_no_ban_of_that_network_held(
     made: list[tuple[IPv4Network, float]], network: IPv4Network
@@ -79,7 +90,7 @@ def test_a_lift_leaves_what_no_ban_of_that_network_held(
     blocks: list[Block] = []
     for banned, end in made:
         blocks = change(blocks, ban(blocks, banned, end))
-    kept = ends_of([block for block in blocks if block.of != network])
+    kept = ends_of([block for block in blocks if block.of != str(network)])
     after = ends_of(change(blocks, lift(blocks, network)))
     assert kept.items() <= after.items()
 

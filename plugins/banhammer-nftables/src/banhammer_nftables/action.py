@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from banhammer import Escalation, GiveUp
-from banhammer_nftables.blocks import Block, Change, Network, ban, bounds, lift, to_network
+from banhammer_nftables.blocks import Block, Change, Network, ban, lift, span, to_network
 from banhammer_nftables.kernel import Nft, NftError
 from banhammer_nftables.settings import read
 
@@ -71,7 +71,7 @@ class Nftables:
                 self._nft.set_up()
                 self._is_set_up = True
             try:  # Most often nothing is in the way, and a large set need not be read.
-                self._nft.change(network.version, [], [Block(*bounds(network), end, network)])
+                self._nft.change(network.version, [], [Block(*span(str(network)), end, str(network))])
             except NftError:
                 self._change(network.version, partial(ban, network=network, end=end))
         log.info("%s is blocked until %s", network, end)

@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from banhammer.durations import FOREVER, SECOND, format_duration
 from banhammer.errors import BanhammerError
-from banhammer_nftables.blocks import Block, Network, bounds, to_network
+from banhammer_nftables.blocks import Block, span
 from banhammer_nftables.settings import Settings
 
 _ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-_COMMENT: Final = re.compile(r"(\S+) until (inf|[0-9.e+]+)", re.ASCII)
+_COMMENT: Final = re.compile(r"([0-9a-f.:]+/[0-9]+) until (inf|[0-9]+\.[0-9]+)", re.ASCII)
 _SECONDS: Final = 8.0
 """The longest that `nft` may take for one escalation, waiting included: less than the deadline of an action."""
 _SHOWN: Final = 400
@@ -91,18 +91,17 @@ class Nft:
                 continue
             # By days, hours and so on: nft 1.0.6 reads a number of seconds or milliseconds only up to 49 days.
             timeout = f" timeout {format_duration(math.ceil(left / 1000) * 1000)}" if left < FOREVER else ""
-            comment = f' comment "{block.of} until {block.end!r}"' if block.of else ""
+            comment = f' comment "{block.of} until {float(block.end)!r}"' if block.of else ""
             commands.append(f"create {place} {{ {_spell(block, version)}{timeout}{comment} }}")
         if commands:
             self._run(["-f", "-"], commands)
 
     def _block(self, element: Any) -> Block:
         details = element["elem"] if isinstance(element, dict) and "elem" in element else {"val": element}
-        first, last, network = _span(details["val"])
+        first, last, network = _read(details["val"])
         match = _COMMENT.fullmatch(details.get("comment", ""))
-        banned = to_network(match[1]) if match else None
-        if match and banned:
-            return Block(first, last, float(match[2]), banned)
+        if match:
+            return Block(first, last, float(match[2]), match[1])
         # Put there by hand. nft tells whole seconds, rounded down.
         end = self._clock() + details["expires"] + 1 if "expires" in details else math.inf
         return Block(first, last, end, network)
@@ -116,6 +115,9 @@ class Nft:
         return listed
 
     def _run(self, arguments: list[str], commands: Iterable[str] = ()) -> str:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise NftError(f"{self._program!r} was not done within {_SECONDS:g} s; is the set very large?")
         try:
             done = subprocess.run(  # noqa: S603  # A list, no shell: the program and the names come from the settings.
                 [self._program, *arguments],
@@ -124,11 +126,11 @@ class Nft:
                 encoding="utf-8",
                 errors="replace",
                 env=_ENVIRONMENT,
-                timeout=max(self._until - time.monotonic(), 0.1),
+                timeout=left,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise NftError(f"{self._program!r} was not done in time; is the set very large?") from error
+            raise NftError(f"{self._program!r} was not done within {_SECONDS:g} s; is the set very large?") from error
         except OSError as error:
             remedy = "install the package nftables, or set `nft` to the path of the program"
             raise NftError(f"{self._program!r} could not be run: {error.strerror}; {remedy}") from error
@@ -145,8 +147,9 @@ def _spell(block: Block, version: int) -> str:
     return f"{first}" if first == last else f"{first}-{last}"
 
 
-def _span(value: Any) -> tuple[int, int, Network | None]:
+def _read(value: Any) -> tuple[int, int, str]:
     if isinstance(value, dict) and "range" in value:
-        return int(ip_address(value["range"][0])), int(ip_address(value["range"][1])), None
-    network = ip_network(value if isinstance(value, str) else f"{value['prefix']['addr']}/{value['prefix']['len']}")
-    return *bounds(network), network
+        return span(value["range"][0])[0], span(value["range"][1])[0], ""
+    prefix = value["prefix"] if isinstance(value, dict) else {"addr": value, "len": 128 if ":" in value else 32}
+    network = f"{prefix['addr']}/{prefix['len']}"
+    return *span(network), network
