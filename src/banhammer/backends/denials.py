@@ -192,6 +192,11 @@ class DenialCache:
             elif not entry.late and now >= entry.end:
                 table.pop(key, None)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is cached at all."""
+        return not any(self._tables.values())
+
     def holds(self, policy: Policy) -> bool:
         """Return whether anything is cached that may have to be told, or forgotten."""
         return bool(self._tables.get(policy.name))

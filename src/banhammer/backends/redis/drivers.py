@@ -9,7 +9,7 @@ from functools import partial
 from time import sleep
 from typing import Any, Final, TypeVar
 
-from banhammer.backends.redis.link import Link, is_away
+from banhammer.backends.redis.link import Command, Link, is_away
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks
 from banhammer.errors import BackendError
@@ -112,7 +112,7 @@ def _tried(server: Server, act: Callable[[], Told]) -> Told | BackendError:
         return error
 
 
-async def _aask(server: Server, commands: list[tuple[Any, ...]], until: float) -> list[Any] | BackendError:
+async def _aask(server: Server, commands: Sequence[Command], until: float) -> list[Any] | BackendError:
     breaker = server.breaker
     if breaker.error is not None:
         return breaker.error

@@ -20,7 +20,8 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from banhammer.backends.redis.settings import Address, Settings
 from banhammer.errors import BackendError, BackendTimeout
 
-Command = tuple[Any, ...]
+Command = tuple[Any, ...] | bytes
+"""The arguments of a command, or the command as it is sent."""
 Answer = Any
 """A reply as it came, undecoded; an error that the server answered is a `RedisError` value."""
 
@@ -248,7 +249,7 @@ def _raise_translated(error: BaseException) -> NoReturn:
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
-    return b"".join([pack_command(command) for command in commands])
+    return b"".join([command if isinstance(command, bytes) else pack_command(command) for command in commands])
 
 
 def _left(until: float) -> float:

@@ -17,7 +17,7 @@ from banhammer.backends.gather import BATCH
 from banhammer.backends.redis.call import Call
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
-from banhammer.backends.redis.wire import STOP, Names, pack_policy
+from banhammer.backends.redis.wire import STOP, Names, argument, pack_policy
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.errors import BackendError, BackendTimeout
 from banhammer.model import Policy
@@ -41,7 +41,10 @@ class Speaker:
         self._topology = topology
         self._names = names
         self._packed: dict[int, tuple[Policy, bytes]] = {}
-        self._indexes = [(names.bans(partition), names.details(partition)) for partition in range(len(names.tags))]
+        self._indexes = [
+            [argument(name.encode()) for name in (names.bans(partition), names.details(partition))]
+            for partition in range(len(names.tags))
+        ]
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
         self.renew()
@@ -150,25 +153,29 @@ class Speaker:
         """Return the calls that decide the charges: those of a partition together, as far as a call may hold."""
         calls: list[Call] = []
         open_calls: dict[int, Call] = {}
-        record = self._names.record
+        name_of = self._names.argument
         for index in places:
             charge = charges[index]
-            partition, key, member = record(charge.policy.name, charge.hit.key)
+            partition, name, member = name_of(charge.policy.name, charge.hit.key)
             call = open_calls.get(partition)
             if call is None or len(call.places) >= BATCH:
                 call = open_calls[partition] = Call(partition, f"{self._origin}-{next(self._serial)}", now, flags)
                 calls.append(call)
-            call.add(index, charge, key, member)
+            call.charges.append(charge)
+            call.places.append(index)
+            call.names.append(name)
+            if member:
+                call.cut[len(call.names)] = member
         for call in calls:
-            call.seal(self._indexes[call.partition], [self._as_packed(policy) for policy in call.policies])
+            call.seal(self._indexes[call.partition], self._as_sent)
         return calls
 
-    def _as_packed(self, policy: Policy) -> bytes:
-        """Return a policy as the script reads it."""
+    def _as_sent(self, policy: Policy) -> bytes:
+        """Return a policy as the script reads it, as it is sent."""
         packed = self._packed
         known = packed.get(id(policy))
         if known is None:  # What is kept holds the policy, so that no other can have its id.
             if len(packed) >= MOST_PACKED:
                 packed.clear()
-            known = packed[id(policy)] = (policy, pack_policy(policy))
+            known = packed[id(policy)] = (policy, argument(pack_policy(policy)))
         return known[1]
