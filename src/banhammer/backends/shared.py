@@ -145,7 +145,7 @@ class Front:
             charges = [Charge(hit, policies[hit.policy], peek, None, at) for hit in hits]
             outcomes = yield charges
             if set(map(type, outcomes)) == {Told} and self._denials.empty and not self.fallback.knows:
-                return outcomes  # Nothing to learn, nothing to overtake.
+                return list(outcomes)  # type: ignore[arg-type]  # Nothing to learn, nothing to overtake.
             after = self.after
             return [after(charge, outcome, now) for charge, outcome in zip(charges, outcomes, strict=True)]
         for index, hit in enumerate(hits):

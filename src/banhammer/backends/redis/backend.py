@@ -12,7 +12,7 @@ from banhammer import core
 from banhammer.backends import Now, Policies, Reading, Traits
 from banhammer.backends.gather import BATCH, Gatherer, Leader
 from banhammer.backends.keeper import Keeper
-from banhammer.backends.redis.drivers import adrive, drive, probe
+from banhammer.backends.redis.drivers import aask, adrive, ask, drive, probe
 from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.settings import checked_settings, from_client, from_url
 from banhammer.backends.redis.talk import Speaker
@@ -107,7 +107,7 @@ class RedisBackend:
             charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
             if isinstance(charge, Reply):
                 return [charge]
-            return [front.after(charge, self._decide((charge,), now, until, stop=False)[0], now)]
+            return [front.after(charge, self._decide_one(charge, now, until), now)]
         talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
         try:
             charges = next(talk)
@@ -163,6 +163,15 @@ class RedisBackend:
         for server in self._topology.servers():
             server.close()
 
+    def _decide_one(self, charge: Charge, now: Now, until: float) -> Outcome:
+        if now is not None:
+            return self._decide((charge,), now, until, stop=False)[0]
+        server = self._topology.holder(self._names.partition(charge.hit.key))
+        try:
+            return self._away(server) or self._leader_of(server).call((charge,), until)[0]
+        except BackendError as error:
+            return error
+
     def _decide(self, charges: Sequence[Charge], now: Now, until: float, *, stop: bool) -> Sequence[Outcome]:
         """Return what became of each charge; a call of its own where others cannot share its time, stop or servers."""
         try:
@@ -187,8 +196,6 @@ class RedisBackend:
     def _by_server(self, charges: Sequence[Charge]) -> dict[Server | None, list[int]]:
         """Return the places of the charges by server, as far as is known: those of a silent one ride alone."""
         holder, partition = self._topology.holder, self._names.partition
-        if len(charges) == 1:
-            return {holder(partition(charges[0].hit.key)): [0]}
         if len(self._names.tags) == 1:
             return {holder(0): list(range(len(charges)))}
         groups: dict[Server | None, list[int]] = {}
@@ -197,7 +204,17 @@ class RedisBackend:
         return groups
 
     def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        return drive(self._speaker.decide(charges, until=until, now=None, ahead=True), until)
+        speaker = self._speaker
+        prompt = speaker.prompt(charges)
+        if prompt is None:
+            return drive(speaker.decide(charges, until=until, now=None, ahead=True), until)
+        asks, said = prompt
+        answers = {server: ask(server, commands, until) for server, commands in asks.items()}
+        outcomes: list[Any] = [None] * len(charges)
+        waiting = speaker.hear(said, answers, outcomes)
+        if waiting:
+            drive(speaker.rest(waiting, outcomes, until), until)
+        return outcomes
 
     def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:
@@ -385,7 +402,17 @@ class AsyncRedisBackend:
         return found
 
     async def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        return await adrive(self._backend._speaker.decide(charges, until=until, now=None), until)
+        speaker = self._backend._speaker
+        prompt = speaker.prompt(charges)
+        if prompt is None:
+            return await adrive(speaker.decide(charges, until=until, now=None), until)
+        asks, said = prompt
+        answers = {server: await aask(server, commands, until) for server, commands in asks.items()}
+        outcomes: list[Any] = [None] * len(charges)
+        waiting = speaker.hear(said, answers, outcomes)
+        if waiting:
+            await adrive(speaker.rest(waiting, outcomes, until), until)
+        return outcomes
 
     async def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:

@@ -30,7 +30,7 @@ MOST_PACKED: Final = 1024
 """How many policies are kept as the script reads them."""
 
 Deciding = Generator[tuple[Asks, float], Answers, list[Outcome]]
-_Said = list[tuple[Server, Call, int]]
+Said = list[tuple[Server, Call, int]]
 """Calls, the server of each, and the place of its answer among the server's."""
 
 
@@ -86,7 +86,7 @@ class Speaker:
         if not self._topology.known:
             yield from self._topology.learn()
         outcomes: list[Outcome | None] = [None] * len(charges)
-        rounds: deque[_Said] = deque()
+        rounds: deque[Said] = deque()
         waiting: list[Call] = []
         size = -(-len(charges) // -(-len(charges) // at_once))  # In equal parts.
         for start in range(0, len(charges), size):
@@ -94,16 +94,26 @@ class Speaker:
             rounds.append(said)
             answers = yield asks, AHEAD if start + size < len(charges) else 0.0
             if answers:
-                waiting += self._hear(rounds.popleft(), answers, outcomes)
+                waiting += self.hear(rounds.popleft(), answers, outcomes)
         while rounds:
             answers = yield {}, 0.0
-            waiting += self._hear(rounds.popleft(), answers, outcomes)
+            waiting += self.hear(rounds.popleft(), answers, outcomes)
         if waiting:
-            yield from self._again(waiting, outcomes, until)
+            yield from self.rest(waiting, outcomes, until)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _again(self, waiting: list[Call], outcomes: list[Outcome | None], until: float) -> Deciding:
-        """Ask again what was not decided, as long as there is time."""
+    def prompt(self, charges: Sequence[Charge]) -> tuple[Asks, Said] | None:
+        """Return what to say to the one server that decides the charges, for `hear`; `None`: `decide` must.
+
+        What most hits need, without a talk of generators.
+        """
+        if len(charges) > self._at_once or not self._topology.known:
+            return None
+        asks, said = self._say(self._calls(charges, range(len(charges)), None, 0))
+        return (asks, said) if len(asks) == 1 else None
+
+    def rest(self, waiting: list[Call], outcomes: list[Outcome | None], until: float) -> Deciding:
+        """Ask what was not decided yet, and again as long as there is time."""
         while waiting:
             pause = max([call.pause for call in waiting])
             if monotonic() + pause >= until:
@@ -116,12 +126,12 @@ class Speaker:
             yield from self._topology.learn()
             asks, said = self._say(waiting)
             answers = yield asks, pause
-            waiting = self._hear(said, answers, outcomes)
+            waiting = self.hear(said, answers, outcomes)
         return []
 
-    def _say(self, calls: Sequence[Call]) -> tuple[Asks, _Said]:
+    def _say(self, calls: Sequence[Call]) -> tuple[Asks, Said]:
         asks: Asks = {}
-        said: _Said = []
+        said: Said = []
         for call in calls:
             server = call.server or self._topology.server(call.partition)
             commands = asks.setdefault(server, [])
@@ -129,7 +139,7 @@ class Speaker:
             said.append((server, call, len(commands) - 1))
         return asks, said
 
-    def _hear(self, said: _Said, answers: Answers, outcomes: list[Outcome | None]) -> list[Call]:
+    def hear(self, said: Said, answers: Answers, outcomes: list[Outcome | None]) -> list[Call]:
         """Settle the calls that were answered, and return those that are to be asked again."""
         topology = self._topology
         for server, call, at in said:
