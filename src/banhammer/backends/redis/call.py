@@ -13,7 +13,7 @@ from banhammer.backends.packing import Told
 from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import Topology
-from banhammer.backends.redis.wire import ADMITTED, FULL, INJECTED, argument, pack_charge, unpack_reply
+from banhammer.backends.redis.wire import ADMITTED, EMPTY, FULL, INJECTED, NUMBERS, argument, pack_charge, unpack_reply
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
@@ -28,7 +28,7 @@ class Call:
         "charges", "cut", "names", "partition", "pause", "places", "server", "settled",
     )  # fmt: skip
 
-    def __init__(self, partition: int, nonce: str, now: int | None, flags: int) -> None:
+    def __init__(self, partition: int, nonce: bytes, now: int | None, flags: int) -> None:
         self.partition = partition
         self.charges: list[Charge] = []
         self.places: list[int] = []
@@ -61,21 +61,22 @@ class Call:
                 latest = charge.policy
                 place = _place(policies, latest)
             packed.append(pack_charge(place, charge))
-        names = index if any(policy.top >= 0 for policy in policies) else ()
-        keys = len(self.names) + len(names)
-        cut = json.dumps(self.cut).encode() if self.cut else b""
-        now = b"" if self._now is None else b"%d" % self._now
-        self._size = 8 + keys + len(policies)
-        self._before_flags = b"".join(
-            (argument(b"%d" % keys), *self.names, *names, argument(b"".join(packed)), argument(now))
-        )
-        self._after_flags = b"".join((argument(self._nonce.encode()), argument(cut), *map(as_sent, policies)))
+        names = self.names
+        for policy in policies:
+            if policy.top >= 0:
+                names = [*names, *index]
+                break
+        now = EMPTY if self._now is None else argument(b"%d" % self._now)
+        cut = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY
+        self._size = 8 + len(names) + len(policies)
+        self._before_flags = b"".join((NUMBERS[len(names)], *names, argument(b"".join(packed)), now))
+        self._after_flags = b"".join((argument(self._nonce), cut, *map(as_sent, policies)))
 
     def commands(self) -> list[Command]:
         """Return what to send; the last answer is the call's."""
         how = self._script.by_digest if self._known else self._script.by_text
-        flags = argument(b"%d" % self._flags)
-        call = b"".join((b"*%d\r\n" % self._size, how, self._before_flags, flags, self._after_flags))
+        size, flags = b"*%d\r\n" % self._size, NUMBERS[self._flags]
+        call = b"".join((size, how, self._before_flags, flags, self._after_flags))
         return [("ASKING",), call] if self._asking else [call]
 
     def settle(self, outcomes: list[Outcome | None], error: BackendError) -> None:

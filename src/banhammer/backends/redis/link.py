@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 from typing import Any, Final, NoReturn
 
@@ -50,6 +51,7 @@ class Link:
         self._replies: Any = None
         self._owed = 0
         self._used = 0.0
+        self._timeout = inf
 
     @property
     def owes(self) -> bool:
@@ -62,7 +64,7 @@ class Link:
             if self._socket is None or (not self._owed and monotonic() - self._used > STALE_AFTER and self._stale()):
                 self._connect(until)
             self._owed += len(commands)
-            self._socket.settimeout(_left(until))
+            self._allow(until)
             self._socket.sendall(_packed(commands))
         except BaseException as error:
             self._fail(error)
@@ -77,7 +79,7 @@ class Link:
                 if answer is not _NOTHING:
                     answers.append(_checked(answer))
                     continue
-                socket.settimeout(_left(until))
+                self._allow(until)
                 replies.feed(socket.recv(_CHUNK) or _closed())
         except BaseException as error:
             self._fail(error)
@@ -97,8 +99,16 @@ class Link:
         self._connection = self._settings.connection(self._address, _left(until), aio_=False, sentinel=self._sentinel)
         self._connection.connect()
         self._socket, self._replies = self._connection._sock, _reader(self._connection)
+        self._timeout = inf
         if monotonic() >= until:
             raise TimeoutError  # As if connecting had taken too long: nothing was sent, nothing is counted.
+
+    def _allow(self, until: float) -> None:
+        """Let the socket wait until then, to the millisecond: to tell it costs a call of the system."""
+        left = _left(until)
+        if abs(left - self._timeout) > LEAST_WAIT:
+            self._timeout = left
+            self._socket.settimeout(left)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.close()
@@ -112,6 +122,7 @@ class Link:
     def _stale(self) -> bool:
         """Return whether the connection was closed by its server, or has something to say that nobody asked for."""
         try:
+            self._timeout = inf  # Of what redis-py leaves it at, nothing is known.
             return bool(self._connection.can_read(timeout=0))
         except (RedisError, OSError):
             return True

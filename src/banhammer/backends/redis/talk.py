@@ -51,7 +51,7 @@ class Speaker:
 
     def renew(self) -> None:
         """Begin another series of escalation ids: a forked child must not repeat its parent's."""
-        self._origin = os.urandom(8).hex()
+        self._origin = os.urandom(8).hex().encode()
 
     def decide(
         self, charges: Sequence[Charge], *, until: float, now: int | None, stop: bool = False, ahead: bool = False
@@ -169,7 +169,7 @@ class Speaker:
             partition, name, member = name_of(charge.policy.name, charge.hit.key)
             call = open_calls.get(partition)
             if call is None or len(call.places) >= BATCH:
-                call = open_calls[partition] = Call(partition, f"{self._origin}-{next(self._serial)}", now, flags)
+                call = open_calls[partition] = Call(partition, b"%b-%d" % (self._origin, next(self._serial)), now, flags)
                 calls.append(call)
             call.charges.append(charge)
             call.places.append(index)

@@ -84,6 +84,11 @@ def argument(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
+NUMBERS: Final = tuple([argument(b"%d" % number) for number in range(256)])
+"""Small numbers as they are sent."""
+EMPTY: Final = argument(b"")
+
+
 def pack_policy(policy: Policy) -> bytes:
     """Return a policy as the script reads it."""
     windows, thresholds = policy.windows, policy.thresholds
@@ -113,7 +118,7 @@ def _plain(place: int, mode: int, cost: int) -> bytes:
     return _HIT.pack(place, mode, cost, 0, 0, 0)
 
 
-def unpack_reply(packed: bytes, now: int, nonce: str, position: int) -> Reply:
+def unpack_reply(packed: bytes, now: int, nonce: bytes, position: int) -> Reply:
     """Return what the script answered to the hit at `position` (from 1) of a call; a peek escalates nothing: no ids."""
     verdict, counted, count = packed[0], packed[1], packed[2]
     if not count:
@@ -121,5 +126,5 @@ def unpack_reply(packed: bytes, now: int, nonce: str, position: int) -> Reply:
     tripped = tuple(packed[3 : 3 + count])
     reply = Reply(VERDICTS[verdict], now, PackedRecord(packed, 3 + count), tripped, counted > 0)
     if counted == COUNTED:
-        reply.ids = tuple([f"{nonce}-{position}-{index}" for index in tripped])
+        reply.ids = tuple([f"{nonce.decode()}-{position}-{index}" for index in tripped])
     return reply
