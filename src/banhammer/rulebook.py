@@ -49,6 +49,8 @@ class Rulebook:
             keep, drop = KeyList((*allow, *policy.allow)), KeyList((*deny, *policy.deny))
             if keep or drop:
                 self._lists[policy.name] = (keep, drop)
+        self.lists = bool(self._lists)
+        """Whether any policy has a list."""
         self.worker = Worker(resolve(self.policies, actions))
 
     def unlisted(self, policy: Policy, shortcut: Shortcut) -> Shortcut:
@@ -104,11 +106,6 @@ class Rulebook:
             else checked(hit)
             for hit in hits
         ]
-
-    @property
-    def lists(self) -> bool:
-        """Whether any policy has a list."""
-        return bool(self._lists)
 
     def listed(self, policy: Policy, key: str) -> ListName | None:
         """Return the list that the key is on; allow beats deny, at whatever level either stands."""

@@ -13,7 +13,7 @@ from banhammer.backends import Now, Policies
 from banhammer.backends.denials import DenialCache
 from banhammer.backends.fallback import Fallback
 from banhammer.backends.packing import Told
-from banhammer.backends.shortcut import Listener, Shortcut, tell
+from banhammer.backends.shortcut import Listener, Shortcut, tell, wall_clock
 from banhammer.core import Owed, Reply
 from banhammer.errors import BackendError
 from banhammer.model import Ban, Clock, Hit, Policy
@@ -76,13 +76,12 @@ class Front:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
         if peek or not self._caching(now):
             return Charge(hit, policy, peek)
-        return self._asked(hit, policy, tell(now))
+        at = wall_clock() if now is None else tell(now)
+        return self._asked(hit, policy, at) if self._denials.holds(policy) else Charge(hit, policy, False, None, at)
 
     def _asked(self, hit: Hit, policy: Policy, at: int) -> Reply | Charge:
         """Return the cached denial of a hit at the local `at`, or what to ask the store, with what it was not told."""
         denials = self._denials
-        if not denials.holds(policy):
-            return Charge(hit, policy, False, None, at)
         reply = denials.answer(hit, policy, at)
         return reply or Charge(hit, policy, False, denials.owed(hit.key, policy, at), at)
 

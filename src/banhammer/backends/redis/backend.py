@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -265,18 +265,23 @@ class AsyncRedisBackend:
         self, hits: Sequence[Hit], policies: Policies, *, now: Now = None, stop: bool = False, peek: bool = False
     ) -> list[Reply | None]:
         """Decide `hits` in order; see `Backend.evaluate`. Never raises for a store that is away."""
-        until = self._backend._until()
-        front = self._backend._front
+        backend = self._backend
+        until = monotonic() + backend._deadline
+        front = backend._front
         if len(hits) == 1:
-            charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
+            hit = hits[0]
+            charge = front.before(hit, policies[hit.policy], now, peek=peek)
             if isinstance(charge, Reply):
                 return [charge]
             if now is not None:
                 return [front.after(charge, (await self._decide((charge,), now, until, stop=False))[0], now)]
-            try:
-                outcome: Outcome = (await self._shared(charge, until))[0]
-            except BackendError as error:
-                outcome = error
+            server = backend._topology.holder(backend._names.partition(hit.key))
+            outcome: Outcome | None = backend._away(server)
+            if outcome is None:
+                try:
+                    (outcome,) = await self._gatherer(server).call((charge,), until)
+                except BackendError as error:
+                    outcome = error
             return [front.after(charge, outcome, None)]
         talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
         try:
@@ -364,15 +369,6 @@ class AsyncRedisBackend:
         for places, found in zip(groups.values(), told, strict=True):
             outcomes.update(zip(places, found, strict=True))
         return [outcomes[index] for index in range(len(charges))]
-
-    def _shared(self, charge: Charge, until: float) -> Awaitable[Sequence[Outcome]]:
-        """Return, awaited, what became of a charge that shares a call. Raises where its server is known to be away."""
-        backend = self._backend
-        server = backend._topology.holder(backend._names.partition(charge.hit.key))
-        away = backend._away(server)
-        if away:
-            raise away
-        return self._gatherer(server).call((charge,), until)
 
     async def _group(self, server: Server | None, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
         away = self._backend._away(server)
