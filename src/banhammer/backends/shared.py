@@ -13,7 +13,7 @@ from banhammer.backends import Now, Policies
 from banhammer.backends.denials import DenialCache
 from banhammer.backends.fallback import Fallback
 from banhammer.backends.packing import Told
-from banhammer.backends.shortcut import Listener, Shortcut, tell, wall_clock
+from banhammer.backends.shortcut import Listener, Shortcut, tell
 from banhammer.core import Owed, Reply
 from banhammer.errors import BackendError
 from banhammer.model import Ban, Clock, Hit, Policy
@@ -76,7 +76,7 @@ class Front:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
         if peek or not self._caching(now):
             return Charge(hit, policy, peek)
-        at = wall_clock() if now is None else tell(now)
+        at = tell(now)
         return self._asked(hit, policy, at) if self._denials.holds(policy) else Charge(hit, policy, False, None, at)
 
     def _asked(self, hit: Hit, policy: Policy, at: int) -> Reply | Charge:

@@ -8,9 +8,9 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
-from banhammer.backends.redis.scripts import EVALUATE, EVALUATE_FULL, Script
 from banhammer.backends.packing import Told
 from banhammer.backends.redis.link import Command
+from banhammer.backends.redis.scripts import EVALUATE, EVALUATE_FULL, Script
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import Topology
 from banhammer.backends.redis.wire import ADMITTED, EMPTY, FULL, INJECTED, NUMBERS, argument, pack_charge, unpack_reply

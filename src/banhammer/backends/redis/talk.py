@@ -169,7 +169,8 @@ class Speaker:
             partition, name, member = name_of(charge.policy.name, charge.hit.key)
             call = open_calls.get(partition)
             if call is None or len(call.places) >= BATCH:
-                call = open_calls[partition] = Call(partition, b"%b-%d" % (self._origin, next(self._serial)), now, flags)
+                nonce = b"%b-%d" % (self._origin, next(self._serial))
+                call = open_calls[partition] = Call(partition, nonce, now, flags)
                 calls.append(call)
             call.charges.append(charge)
             call.places.append(index)
