@@ -22,7 +22,7 @@ from banhammer.backends.shared import Charge, Outcome
 from banhammer.errors import BackendError, BackendTimeout
 from banhammer.model import Policy
 
-AT_ONCE: Final = 64
+AT_ONCE: Final = 128
 """How many charges of a partition, about, are said before the next are made ready."""
 PARTITIONS_AT_ONCE: Final = 8
 """For how many partitions: with more, a call would hold too few."""
@@ -64,13 +64,17 @@ class Speaker:
         """
         if stop:
             return self._decide_until_denied(charges, until, now)
-        return self._decide(charges, until, now, at_once=self._at_once if ahead else len(charges))
+        return self._decide(charges, until, now, parts=self._parts(len(charges)) if ahead else 1)
+
+    def _parts(self, count: int) -> int:
+        """Return in how many parts so many charges are said: with two, the servers have something to do meanwhile."""
+        return max(-(-count // self._at_once), 2 if 2 * count > self._at_once else 1)
 
     def _decide_until_denied(self, charges: Sequence[Charge], until: float, now: int | None) -> Deciding:
         outcomes: list[Outcome] = []
         for run in self._runs(charges):
             try:
-                outcomes += yield from self._decide(run, until, now, flags=STOP, at_once=BATCH)
+                outcomes += yield from self._decide(run, until, now, flags=STOP)
             except BackendError as error:  # What went before was decided, and must not be asked again.
                 outcomes.append(error)
             last = outcomes[-1]
@@ -81,14 +85,14 @@ class Speaker:
         return outcomes
 
     def _decide(
-        self, charges: Sequence[Charge], until: float, now: int | None, *, at_once: int, flags: int = 0
+        self, charges: Sequence[Charge], until: float, now: int | None, *, parts: int = 1, flags: int = 0
     ) -> Deciding:
         if not self._topology.known:
             yield from self._topology.learn()
         outcomes: list[Outcome | None] = [None] * len(charges)
         rounds: deque[Said] = deque()
         waiting: list[Call] = []
-        size = -(-len(charges) // -(-len(charges) // at_once))  # In equal parts.
+        size = -(-len(charges) // parts)
         for start in range(0, len(charges), size):
             asks, said = self._say(self._calls(charges, range(start, min(start + size, len(charges))), now, flags))
             rounds.append(said)
@@ -107,7 +111,7 @@ class Speaker:
 
         What most hits need, without a talk of generators.
         """
-        if len(charges) > self._at_once or not self._topology.known:
+        if self._parts(len(charges)) > 1 or not self._topology.known:
             return None
         asks, said = self._say(self._calls(charges, range(len(charges)), None, 0))
         return (asks, said) if len(asks) == 1 else None
