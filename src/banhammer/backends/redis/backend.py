@@ -235,7 +235,7 @@ class RedisBackend:
 
     def _tend(self) -> bool:
         for server in self._topology.away():
-            probe(server, self._until())
+            probe(server, self._topology.question, self._until())
             self._topology.doubt()
         by_clock: dict[Clock | None, list[Charge]] = {}
         for charge, clock in self._front.flush():

@@ -98,11 +98,11 @@ async def adrive(talk: Generator[tuple[Asks, float], Answers, Told], until: floa
         return done.value  # type: ignore[no-any-return]
 
 
-def probe(server: Server, until: float) -> None:
+def probe(server: Server, question: Command, until: float) -> None:
     """Ask a server whose breaker is open whether it answers again."""
     link = server.take()
     try:
-        link.send([("PING",)], until)
+        link.send([question], until)
         answers = link.receive(1, until)
     except BackendError:
         return

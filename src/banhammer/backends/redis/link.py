@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final, NoReturn
 
 from hiredis import Reader, pack_command
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import BusyLoadingError, ClusterDownError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
@@ -231,8 +231,13 @@ def word_of(answer: RedisError) -> str:
 
 
 def is_away(answer: Answer) -> bool:
-    """Return whether an answer says that its server is as good as away."""
-    return isinstance(answer, RedisError) and word_of(answer) in AWAY
+    """Return whether an answer says that its server is as good as away.
+
+    A cluster that is down is, to each of its servers; a slot that nobody serves concerns its own partition only.
+    """
+    if not isinstance(answer, RedisError):
+        return False
+    return word_of(answer) in AWAY or (isinstance(answer, ClusterDownError) and "cluster is down" in str(answer))
 
 
 def _reader(connection: Any) -> Any:

@@ -54,6 +54,8 @@ class Topology:
         self._sentinels = [Server(settings, address, sentinel=True) for address in settings.addresses]
         self._holders: dict[int, Server] = {}
         self._alone = not (settings.cluster or settings.service)
+        self.question: Command = ("EVALSHA", "0" * 40, 1, f"bh:{{{tags[0]}}}") if settings.cluster else ("PING",)
+        """What a server is asked whether it is back: where a cluster may be down, a script that nobody has."""
         self._known = self._alone
         self._next = 0
         if self._alone:
