@@ -82,7 +82,7 @@ def test_a_reply_comes_back_as_the_script_packed_it(record: Record, verdict: str
     for counted in (0, 1, 2):
         place = ("allowed", "throttled", "banned").index(verdict)
         packed = bytes([place, counted, len(tripped), *tripped]) + pack_record(record)
-        reply = unpack_reply(packed, 7, "nonce", 3)
+        reply = unpack_reply(packed, 7, b"nonce", 3)
         assert (reply.verdict, reply.counted, reply.tripped) == (verdict, counted > 0, tuple(tripped))
         assert (reply.now, reply.record) == (7, record)
         assert reply.ids == tuple(f"nonce-3-{index}" for index in tripped if counted == 1)

@@ -145,6 +145,28 @@ def test_only_the_partitions_of_a_lost_master_degrade_until_its_replica_takes_ov
     assert not any(decision.degraded for decision in told)
 
 
+def test_a_server_whose_cluster_is_down_is_away_until_it_is_up(
+    cluster: Cluster, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With full coverage demanded, one slot that nobody serves stops every key; a call must not wait each time."""
+    server, other = cluster.masters()[:2]
+    keys, kept = keys_of(server, cluster, 3), keys_of(other, cluster, 3)
+    spare = next(place for place in range(16_384) if cluster.holder(place) is server and place not in map(slot, keys))
+    with Side(kind, cluster.url, RULES, deadline=DEADLINE) as side:
+        until(lambda: normal(side, keys + kept), "a first answer in time")
+        server.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+        server.ask("CLUSTER", "DELSLOTS", spare)
+        until(lambda: side.hit(keys[0], "counted").degraded, "down")
+        begun = time.monotonic()
+        assert all(side.hit(key, "counted").degraded for key in keys * 20)
+        assert time.monotonic() - begun < 5, "60 calls, of which a few waited for their deadline"
+        assert normal(side, kept)
+        server.ask("CLUSTER", "ADDSLOTS", spare)
+        server.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        until(lambda: normal(side, keys), "normal again")
+    assert [message.split(" ")[2:4] for message in caplog.messages] == [["is", "away,"], ["is", "back"]]
+
+
 def test_an_entry_that_is_out_of_date_is_repaired_by_moved(cluster: Cluster, kind: str) -> None:
     key = "moving"
     source = cluster.holder(slot(key))

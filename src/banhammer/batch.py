@@ -17,12 +17,16 @@ class Batch:
     __slots__ = ("_answers", "_rules", "_stop", "asked", "at")
 
     def __init__(self, rules: Rulebook, hits: Sequence[Hit], *, stop: bool) -> None:
-        policies = [rules.checked(hit) for hit in hits]
+        policies = rules.all_checked(hits)
         self._rules = rules
         self._stop = stop
         self._answers: list[Decision | Calm | None] = [None] * len(hits)
         self.asked: list[Hit] = []
         self.at: list[int] = []
+        if not rules.lists:
+            self.asked += hits
+            self.at += range(len(hits))
+            return
         for index, (hit, policy) in enumerate(zip(hits, policies, strict=True)):
             which = rules.listed(policy, hit.key)
             if which is None:
@@ -40,7 +44,7 @@ class Batch:
         for index, hit, reply in zip(self.at, self.asked, replies, strict=True):
             if reply is None:
                 break
-            decision = rules.settle(hit, rules.policies[hit.policy], reply)
+            decision = reply if isinstance(reply, Decision) else rules.settle(hit, rules.policies[hit.policy], reply)
             answers[index] = decision
             if self._stop and not decision:
                 return answers[: index + 1] + [None] * (len(answers) - index - 1)
@@ -85,6 +89,8 @@ class Decisions(Sequence["Decision | None"]):
         return decision
 
     def __iter__(self) -> Iterator[Decision | None]:
+        if self._policy is None:  # All are made.
+            return iter(cast("list[Decision | None]", self._answers))
         return (self[index] for index in range(len(self._answers)))
 
     def __eq__(self, other: object) -> bool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from typing import Literal
 
 from banhammer.core import Reply
 from banhammer.decision import to_seconds
-from banhammer.model import Ban, Escalation, Hit, Policy
-
-LOCAL: Final = frozenset({"block_local"})
-"""Actions that only mean something in the process that saw the crossing."""
+from banhammer.model import LOCAL_ACTIONS, Ban, Escalation, Hit, Policy
 
 
 def of_hit(hit: Hit, policy: Policy, reply: Reply) -> Iterator[tuple[Escalation, tuple[str, ...]]]:
@@ -66,12 +63,12 @@ def of_ban(
 
 def delivered(names: Iterable[str]) -> tuple[str, ...]:
     """Return the actions that any process of a fleet may run: those that a durable store keeps."""
-    return tuple([name for name in names if name not in LOCAL])
+    return tuple([name for name in names if name not in LOCAL_ACTIONS])
 
 
 def escalates(policy: Policy) -> bool:
     """Return whether a durable store keeps any escalation of the policy; in shadow nothing is run."""
-    return policy.mode != "shadow" and any(delivered(threshold.actions) for threshold in policy.thresholds)
+    return policy.delivers and policy.mode != "shadow"
 
 
 def _made(policy: Policy, index: int) -> tuple[str, ...]:

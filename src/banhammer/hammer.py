@@ -150,8 +150,7 @@ class BanHammer(Shell):
         rules = self._rules
         rules.worker.begin()
         policy = rules.checked(hit)
-        which = rules.listed(policy, hit.key)
-        if which is not None:
+        if rules.lists and (which := rules.listed(policy, hit.key)):
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")
         (reply,) = self._backend.evaluate((hit,), rules.policies, now=self._clock, peek=peek)
         return rules.settle(hit, policy, cast(Reply, reply))
@@ -273,8 +272,7 @@ class AsyncBanHammer(Shell):
         self._rules.worker.begin(asyncio.get_running_loop())
         rules = self._rules
         policy = rules.checked(hit)
-        which = rules.listed(policy, hit.key)
-        if which is not None:
+        if rules.lists and (which := rules.listed(policy, hit.key)):
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")
         (reply,) = await self._backend.aio.evaluate((hit,), rules.policies, now=self._clock, peek=peek)
         return rules.settle(hit, policy, cast(Reply, reply))

@@ -33,6 +33,8 @@ MAX_SPAN: Final = 3650 * DAY
 MAX_STRIKES: Final = 2**31 - 1
 MAX_THRESHOLDS: Final = 32
 """Thresholds of one policy: a record keeps their flags in 32 bits."""
+LOCAL_ACTIONS: Final = frozenset({"block_local"})
+"""Actions that only mean something in the process that saw the crossing."""
 RING: Final = 12
 """Slots in the ring of one tracked window."""
 
@@ -129,6 +131,8 @@ class Policy:
     """The tracked windows in microseconds, in the order of `track`."""
     top: int = field(repr=False, compare=False)
     """The index of the highest ban threshold, -1 without one: a ban of that level leaves no threshold awake."""
+    delivers: bool = field(repr=False, compare=False)
+    """Whether it names an action that any process of a fleet may run, so that a durable store keeps it."""
 
     def __init__(
         self,
@@ -179,6 +183,7 @@ class Policy:
         put(self, "allow", allowed)
         put(self, "deny", denied)
         put(self, "windows", windows)
+        put(self, "delivers", any(name not in LOCAL_ACTIONS for level in levels for name in level.actions))
         put(self, "top", max((index for index, level in enumerate(levels) if level.ban), default=-1))
 
 

@@ -22,9 +22,8 @@ import typer
 from banhammer.desk import Desk, OperatorError, open_desk
 from banhammer.durations import SECOND, parse_duration
 from banhammer.errors import ConfigError
-from banhammer.escalations import LOCAL
 from banhammer.explain import moment, visible
-from banhammer.model import Escalation
+from banhammer.model import LOCAL_ACTIONS, Escalation
 from banhammer.operators import Json, Rules, finish, plain, print_json, print_table
 from banhammer.outbox import DeadLetter, DeadLetters, Durable
 from banhammer.worker import Worker
@@ -62,9 +61,9 @@ def worker_command(
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     with open_desk(config) as desk:
         store = _store(desk)
-        actions = {name: action for name, action in desk.config.all_actions().items() if name not in LOCAL}
+        actions = {name: action for name, action in desk.config.all_actions().items() if name not in LOCAL_ACTIONS}
         named = {name for policy in desk.policies(None) for level in policy.thresholds for name in level.actions}
-        unknown = sorted(named - LOCAL - set(actions))
+        unknown = sorted(named - LOCAL_ACTIONS - set(actions))
         report = _Report(as_json)
         worker = Worker(actions, outbox=store.outbox, told=report.ended)
         asked_to_end = threading.Event()

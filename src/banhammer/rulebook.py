@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from banhammer import core
 from banhammer.backends import Reading
-from banhammer.backends.shortcut import Shortcut, tell
+from banhammer.backends.shortcut import ONE, Shortcut, tell
 from banhammer.core import Reply
 from banhammer.decision import Decision, decide, rates, rooms, seconds_until, to_seconds
 from banhammer.durations import FOREVER, Duration, parse_duration
@@ -48,6 +48,8 @@ class Rulebook:
             keep, drop = KeyList((*allow, *policy.allow)), KeyList((*deny, *policy.deny))
             if keep or drop:
                 self._lists[policy.name] = (keep, drop)
+        self.lists = bool(self._lists)
+        """Whether any policy has a list."""
         self.worker = Worker({})
         self._kept = False
 
@@ -100,6 +102,16 @@ class Rulebook:
             raise ValueError(f"cost: {cost!r}; it must be an integer from 1 to {MAX_COST:,}")
         return policy
 
+    def all_checked(self, hits: Sequence[Hit]) -> list[Policy]:
+        """Return the policy of each hit, or raise for the first with a mistake; see `checked`."""
+        known, checked = self.policies, self.checked
+        return [
+            known[hit.policy]
+            if hit.key.__class__ is hit.policy.__class__ is str and hit.key and hit.cost is ONE and hit.policy in known
+            else checked(hit)
+            for hit in hits
+        ]
+
     def listed(self, policy: Policy, key: str) -> ListName | None:
         """Return the list that the key is on; allow beats deny, at whatever level either stands."""
         lists = self._lists.get(policy.name)
@@ -111,6 +123,8 @@ class Rulebook:
 
     def settle(self, hit: Hit, policy: Policy, reply: Reply) -> Decision:
         """Return the decision on `hit` and queue what it escalates to."""
+        if isinstance(reply, Decision):  # A store's own word for a plain admission.
+            return reply
         if reply.ids:
             self._escalate(hit, policy, reply)
         return decide(policy, hit, reply, shadow=policy.mode == "shadow")

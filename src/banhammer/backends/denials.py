@@ -13,12 +13,12 @@ from contextlib import suppress
 from time import monotonic_ns
 from typing import Any, Final
 
-from banhammer.backends.shortcut import ANCHOR, Shortcut
+from banhammer.backends.shortcut import ANCHOR, Shortcut, tell
 from banhammer.core import Owed, Reply
-from banhammer.decision import Banned, Decision, Throttled, rooms
+from banhammer.decision import Banned, Decision, Throttled, decide, rooms
 from banhammer.durations import FOREVER, SECOND
 from banhammer.forks import renew_after_fork
-from banhammer.model import Clock, Hit, Policy, Record, Verdict
+from banhammer.model import Clock, Hit, Policy
 
 LIFE: Final = SECOND
 """The longest life of an entry (us)."""
@@ -34,24 +34,66 @@ class Denial:
     `late`: units swallowed since `since`. `room`: units that cannot trip a threshold that is awake, whenever they come.
     """
 
-    __slots__ = ("ahead", "cost", "end", "kind", "late", "record", "room", "since", "size", "verdict")
+    __slots__ = ("ahead", "cost", "end", "end_ns", "key", "kind", "late", "record", "room", "since", "size", "verdict")
 
-    def __init__(self, verdict: Verdict, record: Record, cost: int, end: int, ahead: int, room: int) -> None:
-        self.verdict = verdict
-        self.kind: type[Decision] = Banned if verdict == "banned" else Throttled
-        self.record = record
-        self.size = len(record.tats)
+    def __init__(self, key: str, reply: Reply, *, cost: int, end: int, ahead: int, room: int) -> None:
+        self.key = key
+        self.verdict = reply.verdict
+        self.kind: type[CachedBan | CachedThrottle] = CachedBan if reply.verdict == "banned" else CachedThrottle
+        self.record = reply.record
+        self.size = len(reply.record.tats)
         self.cost = cost
-        self.end = end
         self.ahead = ahead
         self.room = room
         self.late = 0
         self.since = 0
+        self.end_at(end)
+
+    def end_at(self, end: int) -> None:
+        """Answer until `end` (us); `end_ns` is the same for one unit, by `monotonic_ns`."""
+        self.end = end
+        self.end_ns = (end - ANCHOR) * 1000 if self.cost <= 1 else 0
 
     @property
     def level(self) -> int:
         """The level of the ban that denies, -1 for a throttle."""
         return self.record.level if self.verdict == "banned" else -1
+
+
+def _key_of(decision: Any) -> Any:
+    return decision._entry.key
+
+
+def _now_of(decision: Any) -> Any:
+    return decision._at // 1000 + ANCHOR + decision._entry.ahead
+
+
+def _record_of(decision: Any) -> Any:
+    return decision._entry.record
+
+
+class CachedBan(Banned):
+    """A ban's denial of one unit by an entry, `_at` some `monotonic_ns`; what it tells is looked up when it is read."""
+
+    __slots__ = ("_at", "_entry")
+
+    _at: int
+    _entry: Denial
+    key = property(_key_of)
+    _now = property(_now_of)
+    _record = property(_record_of)
+
+
+class CachedThrottle(Throttled):
+    """The same of a throttle's denial."""
+
+    __slots__ = ("_at", "_entry")
+
+    _at: int
+    _entry: Denial
+    key = property(_key_of)
+    _now = property(_now_of)
+    _record = property(_record_of)
 
 
 class DenialCache:
@@ -70,8 +112,7 @@ class DenialCache:
         """Return the short cut for a hit or guard of one unit under `policy`."""
         table = self._table(policy)
         get = table.get
-        count = len(policy.thresholds)
-        anchor = ANCHOR
+        size = len(policy.thresholds)
 
         def deny(key: str) -> Decision | None:
             if key.__class__ is not str:
@@ -79,21 +120,27 @@ class DenialCache:
             entry = get(key)
             if entry is None:
                 return None
-            now = monotonic_ns() // 1000 + anchor if clock is None else clock()
+            at = monotonic_ns()
             late = entry.late
-            if now >= entry.end or late + 2 > entry.room or entry.cost > 1 or entry.size != count:
+            if at >= entry.end_ns or late + 2 > entry.room or entry.size != size:
                 return None
             if not late:
-                entry.since = now
+                entry.since = at // 1000 + ANCHOR
             entry.late = late + 1
-            decision = entry.kind()  # As decision.denied does, for a policy that is enforced: others are not cached.
-            decision.key = key
+            decision = entry.kind()
             decision._policy = policy
-            decision._now = now + entry.ahead
-            decision._record = entry.record
+            decision._entry = entry
+            decision._at = at
             return decision
 
-        return deny
+        def deny_by_clock(key: str) -> Decision | None:
+            if key.__class__ is not str:
+                return None
+            hit = Hit(key, policy.name)
+            reply = self.answer(hit, policy, tell(clock))
+            return None if reply is None else decide(policy, hit, reply, shadow=False)
+
+        return deny if clock is None else deny_by_clock
 
     def answers(self, hit: Hit, policy: Policy, now: int) -> bool:
         """Return whether an entry denies `hit` at the local `now`."""
@@ -150,7 +197,7 @@ class DenialCache:
         cost = 1 if reply.verdict == "banned" else max(hit.cost, 1)
         # Counted from before the call, whose journey took time that the store's own denial does not have.
         end = at + min(_stands(hit, policy, reply), LIFE)
-        entry = Denial(reply.verdict, reply.record, cost, end, ahead, _room(policy, reply))
+        entry = Denial(hit.key, reply, cost=cost, end=end, ahead=ahead, room=_room(policy, reply))
         before = table.get(hit.key)
         if before is not None and before.level <= entry.level:  # Of a call in flight beside this one.
             entry.late, entry.since, before.late = before.late, before.since, 0  # Moved: it is told once.
@@ -163,7 +210,7 @@ class DenialCache:
         if entry is None:
             return
         if entry.late:
-            entry.end = 0
+            entry.end_at(0)
         else:
             table.pop(key, None)
 
@@ -191,6 +238,11 @@ class DenialCache:
                     yield key, owed
             elif not entry.late and now >= entry.end:
                 table.pop(key, None)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is cached at all."""
+        return not any(self._tables.values())
 
     def holds(self, policy: Policy) -> bool:
         """Return whether anything is cached that may have to be told, or forgotten."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from banhammer.decision import Admission
 from banhammer.durations import FOREVER
 from banhammer.model import MAX_STRIKES, MAX_THRESHOLDS, RING, Record, Ring
 
@@ -69,3 +70,31 @@ class PackedRecord(Record):
         for field in Record.__slots__:
             setattr(self, field, getattr(record, field))
         return getattr(record, name)
+
+
+class Told(Admission):
+    """The decision on one unit that fitted, as a store told it; it stands for its reply too.
+
+    Made without `__init__`, as all decisions are: `_packed` is the reply, whose record begins at byte 3.
+    """
+
+    __slots__ = ("_packed",)
+
+    _packed: bytes
+    counted = True
+    degraded = False
+    tripped = ()
+    ids = ()
+    wait = 0
+
+    @property
+    def now(self) -> int:
+        """The time of the decision (us)."""
+        return self._now
+
+    @property
+    def record(self) -> Record:
+        """The record after the hit."""
+        return unpack_record(self._packed, 3)
+
+    _record = record

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from banhammer.backends import Now, Policies
 from banhammer.backends.denials import DenialCache
 from banhammer.backends.fallback import Fallback
+from banhammer.backends.packing import Told
 from banhammer.backends.shortcut import Listener, Shortcut, tell
 from banhammer.core import Owed, Reply
 from banhammer.errors import BackendError
@@ -75,18 +76,21 @@ class Front:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
         if peek or not self._caching(now):
             return Charge(hit, policy, peek)
-        return self._asked(hit, policy, tell(now))
+        at = tell(now)
+        return self._asked(hit, policy, at) if self._denials.holds(policy) else Charge(hit, policy, False, None, at)
 
     def _asked(self, hit: Hit, policy: Policy, at: int) -> Reply | Charge:
         """Return the cached denial of a hit at the local `at`, or what to ask the store, with what it was not told."""
         denials = self._denials
-        if not denials.holds(policy):
-            return Charge(hit, policy, False, None, at)
         reply = denials.answer(hit, policy, at)
         return reply or Charge(hit, policy, False, denials.owed(hit.key, policy, at), at)
 
     def after(self, charge: Charge, outcome: Outcome, now: Now) -> Reply:
         """Return the reply that the outcome means, and take note of it."""
+        if isinstance(outcome, Told):
+            if self.fallback.knows or self._denials.holds(charge.policy):
+                self._learn(charge, outcome, now)
+            return outcome
         if isinstance(outcome, BackendError):
             self._wake()
             return self.fallback.reply(charge.hit, charge.policy, now, peek=charge.peek)
@@ -136,6 +140,13 @@ class Front:
         places: list[int] = []
         caching = not peek and self._caching(now)
         at = tell(now) if caching else 0
+        if hits and (not caching or self._denials.empty):
+            charges = [Charge(hit, policies[hit.policy], peek, None, at) for hit in hits]
+            outcomes = yield charges
+            if set(map(type, outcomes)) == {Told} and self._denials.empty and not self.fallback.knows:
+                return list(outcomes)  # type: ignore[arg-type]  # Nothing to learn, nothing to overtake.
+            after = self.after
+            return [after(charge, outcome, now) for charge, outcome in zip(charges, outcomes, strict=True)]
         for index, hit in enumerate(hits):
             found = self._asked(hit, policies[hit.policy], at) if caching else Charge(hit, policies[hit.policy], peek)
             if isinstance(found, Reply):

@@ -13,9 +13,8 @@ from typing import Any, Final, Literal
 
 from banhammer.actions import Action
 from banhammer.errors import ConfigError, GiveUp, one_line
-from banhammer.escalations import LOCAL
 from banhammer.forks import renew_after_fork
-from banhammer.model import Escalation
+from banhammer.model import LOCAL_ACTIONS, Escalation
 from banhammer.outbox import DeadLetter, Delivery, Outbox
 from banhammer.worker.agenda import Job
 from banhammer.worker.courier import Courier
@@ -52,7 +51,7 @@ class Worker:
         self._observers = tuple(watching)
         self._actions: dict[str, Action] = {**actions, **watching}
         own = {name: _terms(name, action) for name, action in actions.items()}
-        self._deliverable = {name: terms for name, terms in own.items() if name not in LOCAL}
+        self._deliverable = {name: terms for name, terms in own.items() if name not in LOCAL_ACTIONS}
         self._terms = {**own, **dict.fromkeys(watching, Terms(attempts=1))}
         self._open_outbox = outbox
         self._told = told
@@ -75,7 +74,7 @@ class Worker:
         if escalation.shadow:
             self._shadow(escalation, names)
             names = ()
-        here = tuple([name for name in names if name in LOCAL]) if kept else names
+        here = tuple([name for name in names if name in LOCAL_ACTIONS]) if kept else names
         if here or self._observers:
             self._queue(Delivery(escalation, here + self._observers))
         if kept and len(here) < len(names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -13,7 +13,7 @@ from banhammer.backends import Now, Policies, Reading, Traits
 from banhammer.backends.gather import BATCH, Gatherer, Leader
 from banhammer.backends.keeper import Keeper
 from banhammer.backends.redis.dead_letters import RedisDeadLetters
-from banhammer.backends.redis.drivers import adrive, drive, probe
+from banhammer.backends.redis.drivers import aask, adrive, ask, drive, probe
 from banhammer.backends.redis.outbox import RedisOutbox
 from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.settings import checked_settings, from_client, from_url
@@ -113,7 +113,7 @@ class RedisBackend:
             charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
             if isinstance(charge, Reply):
                 return [charge]
-            return [front.after(charge, self._decide((charge,), now, until, stop=False)[0], now)]
+            return [front.after(charge, self._decide_one(charge, now, until), now)]
         talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
         try:
             charges = next(talk)
@@ -177,6 +177,15 @@ class RedisBackend:
         for server in self._topology.servers():
             server.close()
 
+    def _decide_one(self, charge: Charge, now: Now, until: float) -> Outcome:
+        if now is not None:
+            return self._decide((charge,), now, until, stop=False)[0]
+        server = self._topology.holder(self._names.partition(charge.hit.key))
+        try:
+            return self._away(server) or self._leader_of(server).call((charge,), until)[0]
+        except BackendError as error:
+            return error
+
     def _decide(self, charges: Sequence[Charge], now: Now, until: float, *, stop: bool) -> Sequence[Outcome]:
         """Return what became of each charge; a call of its own where others cannot share its time, stop or servers."""
         try:
@@ -201,8 +210,6 @@ class RedisBackend:
     def _by_server(self, charges: Sequence[Charge]) -> dict[Server | None, list[int]]:
         """Return the places of the charges by server, as far as is known: those of a silent one ride alone."""
         holder, partition = self._topology.holder, self._names.partition
-        if len(charges) == 1:
-            return {holder(partition(charges[0].hit.key)): [0]}
         if len(self._names.tags) == 1:
             return {holder(0): list(range(len(charges)))}
         groups: dict[Server | None, list[int]] = {}
@@ -211,7 +218,17 @@ class RedisBackend:
         return groups
 
     def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        return drive(self._speaker.decide(charges, until=until, now=None, ahead=True), until)
+        speaker = self._speaker
+        prompt = speaker.prompt(charges)
+        if prompt is None:
+            return drive(speaker.decide(charges, until=until, now=None, ahead=True), until)
+        asks, said = prompt
+        answers = {server: ask(server, commands, until) for server, commands in asks.items()}
+        outcomes: list[Any] = [None] * len(charges)
+        waiting = speaker.hear(said, answers, outcomes)
+        if waiting:
+            drive(speaker.rest(waiting, outcomes, until), until)
+        return outcomes
 
     def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:
@@ -235,7 +252,7 @@ class RedisBackend:
 
     def _tend(self) -> bool:
         for server in self._topology.away():
-            probe(server, self._until())
+            probe(server, self._topology.question, self._until())
             self._topology.doubt()
         by_clock: dict[Clock | None, list[Charge]] = {}
         for charge, clock in self._front.flush():
@@ -265,18 +282,23 @@ class AsyncRedisBackend:
         self, hits: Sequence[Hit], policies: Policies, *, now: Now = None, stop: bool = False, peek: bool = False
     ) -> list[Reply | None]:
         """Decide `hits` in order; see `Backend.evaluate`. Never raises for a store that is away."""
-        until = self._backend._until()
-        front = self._backend._front
+        backend = self._backend
+        until = monotonic() + backend._deadline
+        front = backend._front
         if len(hits) == 1:
-            charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
+            hit = hits[0]
+            charge = front.before(hit, policies[hit.policy], now, peek=peek)
             if isinstance(charge, Reply):
                 return [charge]
             if now is not None:
                 return [front.after(charge, (await self._decide((charge,), now, until, stop=False))[0], now)]
-            try:
-                outcome: Outcome = (await self._shared(charge, until))[0]
-            except BackendError as error:
-                outcome = error
+            server = backend._topology.holder(backend._names.partition(hit.key))
+            outcome: Outcome | None = backend._away(server)
+            if outcome is None:
+                try:
+                    (outcome,) = await self._gatherer(server).call((charge,), until)
+                except BackendError as error:
+                    outcome = error
             return [front.after(charge, outcome, None)]
         talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
         try:
@@ -365,15 +387,6 @@ class AsyncRedisBackend:
             outcomes.update(zip(places, found, strict=True))
         return [outcomes[index] for index in range(len(charges))]
 
-    def _shared(self, charge: Charge, until: float) -> Awaitable[Sequence[Outcome]]:
-        """Return, awaited, what became of a charge that shares a call. Raises where its server is known to be away."""
-        backend = self._backend
-        server = backend._topology.holder(backend._names.partition(charge.hit.key))
-        away = backend._away(server)
-        if away:
-            raise away
-        return self._gatherer(server).call((charge,), until)
-
     async def _group(self, server: Server | None, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
         away = self._backend._away(server)
         if away:
@@ -402,7 +415,17 @@ class AsyncRedisBackend:
         return found
 
     async def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        return await adrive(self._backend._speaker.decide(charges, until=until, now=None), until)
+        speaker = self._backend._speaker
+        prompt = speaker.prompt(charges)
+        if prompt is None:
+            return await adrive(speaker.decide(charges, until=until, now=None), until)
+        asks, said = prompt
+        answers = {server: await aask(server, commands, until) for server, commands in asks.items()}
+        outcomes: list[Any] = [None] * len(charges)
+        waiting = speaker.hear(said, answers, outcomes)
+        if waiting:
+            await adrive(speaker.rest(waiting, outcomes, until), until)
+        return outcomes
 
     async def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:

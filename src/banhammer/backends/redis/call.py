@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
+from banhammer.backends.packing import Told
+from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.scripts import EVALUATE, EVALUATE_FULL, Script
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import Topology
-from banhammer.backends.redis.wire import FULL, INJECTED, pack_charge, unpack_reply
+from banhammer.backends.redis.wire import ADMITTED, EMPTY, FULL, INJECTED, NUMBERS, argument, pack_charge, unpack_reply
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
-from banhammer.escalations import escalates
 from banhammer.model import Policy
 
 
@@ -23,13 +24,19 @@ class Call:
     """Charges that one call decides; it is sent again only where the answer proves that nothing ran."""
 
     __slots__ = (
-        "_arguments", "_asking", "_cut", "_flags", "_keys", "_known", "_nonce", "_now", "_packed", "_policies",
-        "_script", "away", "partition", "pause", "places", "server", "settled",
+        "_after_flags", "_asking", "_before_flags", "_flags", "_known", "_nonce", "_now", "_script", "_size", "away",
+        "charges", "cut", "names", "partition", "pause", "places", "server", "settled",
     )  # fmt: skip
 
-    def __init__(self, partition: int, nonce: str, now: int | None, flags: int) -> None:
+    def __init__(self, partition: int, nonce: bytes, now: int | None, flags: int) -> None:
         self.partition = partition
+        self.charges: list[Charge] = []
         self.places: list[int] = []
+        """Where the outcome of each charge goes."""
+        self.names: list[bytes] = []
+        """The name of each charge's record, as it is sent."""
+        self.cut: dict[int, str] = {}
+        """The members in the index of bans of those whose names were cut, by their place in the call, from 1."""
         self.server: Server | None = None
         self.settled = False
         self.pause = 0.0
@@ -40,52 +47,37 @@ class Call:
         self._asking = False
         self._script: Script = EVALUATE
         self._known = True
-        self._policies: list[Policy] = []
-        self._keys: list[str] = []
-        self._packed: list[bytes] = []
-        self._cut: dict[int, str] = {}
 
-    def add(self, index: int, charge: Charge, key: str, member: str) -> None:
-        """Take one more charge, whose outcome goes to place `index`."""
-        policies, policy = self._policies, charge.policy
-        at = 0
-        for known in policies:
-            if known is policy:  # Not by name: two shells on one store may differ in their rules.
-                break
-            at += 1
-        else:
-            policies.append(policy)
-        self.places.append(index)
-        self._keys.append(key)
-        self._packed.append(pack_charge(at, charge))
-        if member:
-            self._cut[len(self._keys)] = member
-
-    def seal(self, bans: tuple[str, ...], escalations: tuple[str, ...], packed: Sequence[bytes]) -> None:
+    def seal(self, bans: Sequence[bytes], escalations: Sequence[bytes], as_sent: Callable[[Policy], bytes]) -> None:
         """Make what is sent, now that nothing is added any more.
 
-        `bans`, `escalations`: the partition's names for these, told where a policy needs them.
+        `bans`, `escalations`: the partition's names for these, told where a policy needs them; `as_sent`: returns a
+        policy. Each is as it is sent.
         """
-        names: tuple[str, ...] = bans if any(policy.top >= 0 for policy in self._policies) else ()
-        if any(map(escalates, self._policies)):
-            names += escalations
-        cut = json.dumps(self._cut) if self._cut else ""
-        now = "" if self._now is None else self._now
-        self._arguments = (
-            (len(self._keys) + len(names), *self._keys, *names, b"".join(self._packed), now),
-            (self._nonce, cut, *packed),
-        )
+        policies: list[Policy] = []
+        packed: list[bytes] = []
+        latest, place = None, 0
+        for charge in self.charges:
+            if charge.policy is not latest:
+                latest = charge.policy
+                place = _place(policies, latest)
+            packed.append(pack_charge(place, charge))
+        names = self.names
+        if any(policy.top >= 0 for policy in policies):
+            names = [*names, *bans]
+        if any(policy.delivers and policy.mode != "shadow" for policy in policies):
+            names = [*names, *escalations]
+        now = EMPTY if self._now is None else argument(b"%d" % self._now)
+        cut = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY
+        self._size = 8 + len(names) + len(policies)
+        self._before_flags = b"".join((NUMBERS[len(names)], *names, argument(b"".join(packed)), now))
+        self._after_flags = b"".join((argument(self._nonce), cut, *map(as_sent, policies)))
 
-    @property
-    def policies(self) -> list[Policy]:
-        """The policies of the charges, in the order in which the script is told of them."""
-        return self._policies
-
-    def commands(self) -> list[tuple[Any, ...]]:
+    def commands(self) -> list[Command]:
         """Return what to send; the last answer is the call's."""
-        before, behind = self._arguments
-        how = ("EVALSHA", self._script.sha) if self._known else ("EVAL", self._script.text)
-        call = (*how, *before, self._flags, *behind)
+        how = self._script.by_digest if self._known else self._script.by_text
+        size, flags = b"*%d\r\n" % self._size, NUMBERS[self._flags]
+        call = b"".join((size, how, self._before_flags, flags, self._after_flags))
         return [("ASKING",), call] if self._asking else [call]
 
     def settle(self, outcomes: list[Outcome | None], error: BackendError) -> None:
@@ -127,11 +119,29 @@ class Call:
         at, nonce = int(now), self._nonce
         if self._script is EVALUATE:
             server.breaker.decided()
-            for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
-                outcomes[index] = unpack_reply(packed, at, nonce, number)
+            told: Any  # Stands for a Reply.
+            for number, (index, charge, packed) in enumerate(zip(self.places, self.charges, replies, strict=False), 1):
+                if charge.hit.cost != 1 or not packed.startswith(ADMITTED) or charge.policy.mode == "shadow":
+                    outcomes[index] = unpack_reply(packed, at, nonce, number)
+                    continue
+                told = Told()
+                outcomes[index] = told
+                told.key = charge.hit.key
+                told._policy = charge.policy
+                told._now = at
+                told._packed = packed
             return
         for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
             outcomes[index] = _uncounted(unpack_reply(packed, at, nonce, number))
+
+
+def _place(policies: list[Policy], policy: Policy) -> int:
+    """Return the policy's place in the list, at the end if it is new: two shells on one store may differ in rules."""
+    for place, known in enumerate(policies):
+        if known is policy:
+            return place
+    policies.append(policy)
+    return len(policies) - 1
 
 
 def _uncounted(reply: Reply) -> Outcome:

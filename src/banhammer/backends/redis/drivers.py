@@ -9,7 +9,7 @@ from functools import partial
 from time import sleep
 from typing import Any, Final, TypeVar
 
-from banhammer.backends.redis.link import Link, is_away
+from banhammer.backends.redis.link import Command, Link, is_away
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks
 from banhammer.errors import BackendError
@@ -19,6 +19,40 @@ _Round = dict[Server, "int | BackendError"]
 
 ROUNDS: Final = 3
 """How many rounds may be said before the first is heard: one is answered, one waits, one is being made."""
+
+
+def ask(server: Server, commands: Sequence[Command], until: float) -> list[Any] | BackendError:
+    """Return what a server answers, or why it did not. `until`: the `time.monotonic` at which waiting ends."""
+    breaker = server.breaker
+    if breaker.error is not None:
+        return breaker.error
+    link = server.take()
+    try:
+        link.send(commands, until)
+        answers = link.receive(len(commands), until)
+    except BackendError as error:
+        breaker.failed(error)
+        return error
+    finally:
+        server.give(link)
+    _heard(server, answers)
+    return answers
+
+
+async def aask(server: Server, commands: Sequence[Command], until: float) -> list[Any] | BackendError:
+    """Return, awaited, what a server answers; see `ask`."""
+    breaker = server.breaker
+    if breaker.error is not None:
+        return breaker.error
+    link = server.take_async()
+    try:
+        answers = await link.ask(commands, until)
+    except BackendError as error:
+        breaker.failed(error)
+        return error
+    _heard(server, answers)
+    await server.give_async(link)
+    return answers
 
 
 def drive(talk: Generator[tuple[Asks, float], Answers, Told], until: float) -> Told:
@@ -55,20 +89,20 @@ async def adrive(talk: Generator[tuple[Asks, float], Answers, Told], until: floa
                 await asyncio.sleep(pause)
             if len(asks) == 1:
                 ((server, commands),) = asks.items()
-                answers: Answers = {server: await _aask(server, commands, until)}
+                answers: Answers = {server: await aask(server, commands, until)}
             else:
-                got = await asyncio.gather(*[_aask(server, commands, until) for server, commands in asks.items()])
+                got = await asyncio.gather(*[aask(server, commands, until) for server, commands in asks.items()])
                 answers = dict(zip(asks, got, strict=True))
             asks, pause = talk.send(answers)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
 
 
-def probe(server: Server, until: float) -> None:
+def probe(server: Server, question: Command, until: float) -> None:
     """Ask a server whose breaker is open whether it answers again."""
     link = server.take()
     try:
-        link.send([("PING",)], until)
+        link.send([question], until)
         answers = link.receive(1, until)
     except BackendError:
         return
@@ -110,21 +144,6 @@ def _tried(server: Server, act: Callable[[], Told]) -> Told | BackendError:
     except BackendError as error:
         server.breaker.failed(error)
         return error
-
-
-async def _aask(server: Server, commands: list[tuple[Any, ...]], until: float) -> list[Any] | BackendError:
-    breaker = server.breaker
-    if breaker.error is not None:
-        return breaker.error
-    link = server.take_async()
-    try:
-        answers = await link.ask(commands, until)
-    except BackendError as error:
-        breaker.failed(error)
-        return error
-    _heard(server, answers)
-    await server.give_async(link)
-    return answers
 
 
 def _heard(server: Server, answers: Sequence[Any]) -> None:

@@ -29,11 +29,10 @@ local COUNT, OVER, STRIKES, LEVEL, UNTIL = 1, 2, 3, 4, 5 -- Fields of a record; 
 local INTERVAL, TOLERANCE, BURST, RUNGS, REASON, RULE, TAIL = 1, 2, 3, 4, 5, 6, 7 -- Fields of a threshold.
 local MOST_ESCALATIONS = 100000
 
-local max, min, floor = math.max, math.min, math.floor
-local struct_pack, struct_unpack, char, string_format = struct.pack, struct.unpack, string.char, string.format
-local call = redis.call
-local NO_RINGS, NONE = {}, {}
-local hits, flags = #ARGV[1] / HIT_BYTES, tonumber(ARGV[3])
+local call, pcall = redis.call, redis.pcall
+local struct_pack, struct_unpack, sub, string_format = struct.pack, struct.unpack, string.sub, string.format
+local told, flags = ARGV[1], tonumber(ARGV[3])
+local hits = #told / HIT_BYTES
 local stop, injected, writes = flags % 2 == 1, flags % 4 >= 2, flags < 4
 local now
 if injected then
@@ -42,8 +41,78 @@ else
     local time = call("TIME")
     now = time[1] * SECOND + time[2]
 end
+local replies = { now, 0 }
+
+-- The common case, decided without a new table or function: a record of nothing but meters, or none yet, and each has
+-- room. A hit that is more is left for what follows below, and so are those behind it: with stop all of them, else those
+-- of its key, for keys know nothing of each other.
+local left, left_keys
+local policies, alike, meters, calm, size, cost, guard, stores, head = {}
+for index = 1, hits do
+    local hit, key = sub(told, (index - 1) * HIT_BYTES + 1, index * HIT_BYTES), KEYS[index]
+    if hit ~= alike then -- Most are like the one before.
+        local which, mode, late
+        which, mode, cost, late = struct_unpack(">BBI4I4", hit)
+        meters = policies[which]
+        if not meters then
+            local packed = ARGV[6 + which]
+            local count, windows, _, _, at = struct_unpack(">BBBd", packed)
+            meters = { struct_unpack(">" .. string.rep("dddxxxxxxx", count), packed, at) } -- Interval, tolerance, burst.
+            meters[3 * count + 1] = windows == 0 and struct_pack(">BI4I4Bd", count, 0, 0, 0, 0)
+            policies[which] = meters
+        end
+        calm = late == 0 and cost > 0 and meters[#meters] -- How the record of a key without a past begins.
+        size = HEAD + TAT_BYTES * (#meters - 1) / 3
+        guard = mode == GUARD
+        stores = not guard and mode ~= PEEK and writes
+        head = guard and "\0\0\0" or stores and "\0\1\0" or "\0\2\0"
+        alike = hit
+    end
+    local raw, packed
+    if calm and not (left and (stop or left_keys[key])) then
+        raw = pcall("GET", key)
+        if not raw or #raw == size and sub(raw, 1, HEAD) == calm then
+            packed = calm
+        end
+    end
+    local last, at = 0, HEAD + 1
+    for meter = 1, packed and #meters - 1 or 0, 3 do
+        local tat = 0
+        if raw then
+            tat, at = struct_unpack(">d", raw, at)
+        end
+        local new = (tat > now and tat or now) + cost * meters[meter]
+        local tolerance = meters[meter + 1]
+        local sound = tat >= 0 and tat - now <= tolerance and tat % 1 == 0
+        if not sound or cost > meters[meter + 2] or new - now > tolerance then
+            packed = nil
+            break
+        end
+        packed = packed .. struct_pack(">d", guard and tat or new)
+        if new > last then
+            last = new
+        end
+    end
+    if not packed then
+        left, left_keys = left or {}, left_keys or {}
+        left[#left + 1], left_keys[key] = index, true
+    else
+        if stores and last < FOREVER then
+            local rest = last - now + MINUTE + (injected and DAY or 0)
+            call("SET", key, packed, "PX", string_format("%.0f", (rest + -rest % 1000) / 1000)) -- Rounded up.
+        elseif stores then
+            call("SET", key, packed)
+        end
+        replies[index + 2] = head .. packed
+    end
+end
+if not left then
+    return replies
+end
+
+local max, min, floor, char = math.max, math.min, math.floor, string.char
+local NO_RINGS, NONE = {}, {}
 local damaged = 0
-local replies = { string_format("%.0f", now), 0 }
 
 local function unpack_policy(packed)
     local count, windows, shadow, forgive_after, at = struct_unpack(">BBBd", packed)
@@ -358,11 +427,9 @@ local function escalate(member, policy, record, verdict, cost, index, id)
 end
 
 local members = ARGV[5] ~= "" and cjson.decode(ARGV[5])
-local policies = {}
-local offset = 1
-for index = 1, hits do
-    local which, mode, cost, late, span, asleep
-    which, mode, cost, late, span, asleep, offset = struct_unpack(">BBI4I4I4B", ARGV[1], offset)
+policies = {}
+for _, index in ipairs(left) do
+    local which, mode, cost, late, span, asleep = struct_unpack(">BBI4I4I4B", told, (index - 1) * HIT_BYTES + 1)
     local policy, key = policies[which], KEYS[index]
     if not policy then
         policy = unpack_policy(ARGV[6 + which])

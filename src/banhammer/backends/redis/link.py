@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 from typing import Any, Final, NoReturn
 
 from hiredis import Reader, pack_command
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import BusyLoadingError, ClusterDownError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from banhammer.backends.redis.settings import Address, Settings
 from banhammer.errors import BackendError, BackendTimeout
 
-Command = tuple[Any, ...]
+Command = tuple[Any, ...] | bytes
+"""The arguments of a command, or the command as it is sent."""
 Answer = Any
 """A reply as it came, undecoded; an error that the server answered is a `RedisError` value."""
 
@@ -49,6 +51,7 @@ class Link:
         self._replies: Any = None
         self._owed = 0
         self._used = 0.0
+        self._timeout = inf
 
     @property
     def owes(self) -> bool:
@@ -61,7 +64,7 @@ class Link:
             if self._socket is None or (not self._owed and monotonic() - self._used > STALE_AFTER and self._stale()):
                 self._connect(until)
             self._owed += len(commands)
-            self._socket.settimeout(_left(until))
+            self._allow(until)
             self._socket.sendall(_packed(commands))
         except BaseException as error:
             self._fail(error)
@@ -76,7 +79,7 @@ class Link:
                 if answer is not _NOTHING:
                     answers.append(_checked(answer))
                     continue
-                socket.settimeout(_left(until))
+                self._allow(until)
                 replies.feed(socket.recv(_CHUNK) or _closed())
         except BaseException as error:
             self._fail(error)
@@ -96,8 +99,16 @@ class Link:
         self._connection = self._settings.connection(self._address, _left(until), aio_=False, sentinel=self._sentinel)
         self._connection.connect()
         self._socket, self._replies = self._connection._sock, _reader(self._connection)
+        self._timeout = inf
         if monotonic() >= until:
             raise TimeoutError  # As if connecting had taken too long: nothing was sent, nothing is counted.
+
+    def _allow(self, until: float) -> None:
+        """Let the socket wait until then, to the millisecond: to tell it costs a call of the system."""
+        left = _left(until)
+        if abs(left - self._timeout) > LEAST_WAIT:
+            self._timeout = left
+            self._socket.settimeout(left)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.close()
@@ -111,6 +122,7 @@ class Link:
     def _stale(self) -> bool:
         """Return whether the connection was closed by its server, or has something to say that nobody asked for."""
         try:
+            self._timeout = inf  # Of what redis-py leaves it at, nothing is known.
             return bool(self._connection.can_read(timeout=0))
         except (RedisError, OSError):
             return True
@@ -219,8 +231,13 @@ def word_of(answer: RedisError) -> str:
 
 
 def is_away(answer: Answer) -> bool:
-    """Return whether an answer says that its server is as good as away."""
-    return isinstance(answer, RedisError) and word_of(answer) in AWAY
+    """Return whether an answer says that its server is as good as away.
+
+    A cluster that is down is, to each of its servers; a slot that nobody serves concerns its own partition only.
+    """
+    if not isinstance(answer, RedisError):
+        return False
+    return word_of(answer) in AWAY or (isinstance(answer, ClusterDownError) and "cluster is down" in str(answer))
 
 
 def _reader(connection: Any) -> Any:
@@ -248,7 +265,7 @@ def _raise_translated(error: BaseException) -> NoReturn:
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
-    return b"".join([pack_command(command) for command in commands])
+    return b"".join([command if isinstance(command, bytes) else pack_command(command) for command in commands])
 
 
 def _left(until: float) -> float:

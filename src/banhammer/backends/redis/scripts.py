@@ -6,15 +6,19 @@ import hashlib
 from importlib.resources import files
 from typing import Final
 
+from banhammer.backends.redis.wire import argument
+
 
 class Script:
-    """A script's text and its digest."""
+    """A script's text and its digest, and how a call of it by either begins on the wire."""
 
-    __slots__ = ("sha", "text")
+    __slots__ = ("by_digest", "by_text", "sha", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.by_digest = argument(b"EVALSHA") + argument(self.sha.encode())
+        self.by_text = argument(b"EVAL") + argument(text.encode())
 
 
 def _text(name: str) -> str:

@@ -17,12 +17,12 @@ from banhammer.backends.gather import BATCH
 from banhammer.backends.redis.call import Call
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
-from banhammer.backends.redis.wire import STOP, Names, pack_policy
+from banhammer.backends.redis.wire import STOP, Names, argument, pack_policy
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.errors import BackendError, BackendTimeout
 from banhammer.model import Policy
 
-AT_ONCE: Final = 64
+AT_ONCE: Final = 128
 """How many charges of a partition, about, are said before the next are made ready."""
 PARTITIONS_AT_ONCE: Final = 8
 """For how many partitions: with more, a call would hold too few."""
@@ -30,7 +30,7 @@ MOST_PACKED: Final = 1024
 """How many policies are kept as the script reads them."""
 
 Deciding = Generator[tuple[Asks, float], Answers, list[Outcome]]
-_Said = list[tuple[Server, Call, int]]
+Said = list[tuple[Server, Call, int]]
 """Calls, the server of each, and the place of its answer among the server's."""
 
 
@@ -42,9 +42,9 @@ class Speaker:
         self._names = names
         self._packed: dict[int, tuple[Policy, bytes]] = {}
         everywhere = range(len(names.tags))
-        self._bans = [(names.bans(partition), names.details(partition)) for partition in everywhere]
+        self._bans = [_arguments(names.bans(each), names.details(each)) for each in everywhere]
         self._escalations = [
-            (names.escalations(partition), names.dropped(partition), names.order(partition)) for partition in everywhere
+            _arguments(names.escalations(each), names.dropped(each), names.order(each)) for each in everywhere
         ]
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
@@ -52,7 +52,7 @@ class Speaker:
 
     def renew(self) -> None:
         """Begin another series of escalation ids: a forked child must not repeat its parent's."""
-        self._origin = os.urandom(8).hex()
+        self._origin = os.urandom(8).hex().encode()
 
     def decide(
         self, charges: Sequence[Charge], *, until: float, now: int | None, stop: bool = False, ahead: bool = False
@@ -65,13 +65,17 @@ class Speaker:
         """
         if stop:
             return self._decide_until_denied(charges, until, now)
-        return self._decide(charges, until, now, at_once=self._at_once if ahead else len(charges))
+        return self._decide(charges, until, now, parts=self._parts(len(charges)) if ahead else 1)
+
+    def _parts(self, count: int) -> int:
+        """Return in how many parts so many charges are said: with two, the servers have something to do meanwhile."""
+        return max(-(-count // self._at_once), 2 if 2 * count > self._at_once else 1)
 
     def _decide_until_denied(self, charges: Sequence[Charge], until: float, now: int | None) -> Deciding:
         outcomes: list[Outcome] = []
         for run in self._runs(charges):
             try:
-                outcomes += yield from self._decide(run, until, now, flags=STOP, at_once=BATCH)
+                outcomes += yield from self._decide(run, until, now, flags=STOP)
             except BackendError as error:  # What went before was decided, and must not be asked again.
                 outcomes.append(error)
             last = outcomes[-1]
@@ -82,29 +86,39 @@ class Speaker:
         return outcomes
 
     def _decide(
-        self, charges: Sequence[Charge], until: float, now: int | None, *, at_once: int, flags: int = 0
+        self, charges: Sequence[Charge], until: float, now: int | None, *, parts: int = 1, flags: int = 0
     ) -> Deciding:
         if not self._topology.known:
             yield from self._topology.learn()
         outcomes: list[Outcome | None] = [None] * len(charges)
-        rounds: deque[_Said] = deque()
+        rounds: deque[Said] = deque()
         waiting: list[Call] = []
-        size = -(-len(charges) // -(-len(charges) // at_once))  # In equal parts.
+        size = -(-len(charges) // parts)
         for start in range(0, len(charges), size):
             asks, said = self._say(self._calls(charges, range(start, min(start + size, len(charges))), now, flags))
             rounds.append(said)
             answers = yield asks, AHEAD if start + size < len(charges) else 0.0
             if answers:
-                waiting += self._hear(rounds.popleft(), answers, outcomes)
+                waiting += self.hear(rounds.popleft(), answers, outcomes)
         while rounds:
             answers = yield {}, 0.0
-            waiting += self._hear(rounds.popleft(), answers, outcomes)
+            waiting += self.hear(rounds.popleft(), answers, outcomes)
         if waiting:
-            yield from self._again(waiting, outcomes, until)
+            yield from self.rest(waiting, outcomes, until)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _again(self, waiting: list[Call], outcomes: list[Outcome | None], until: float) -> Deciding:
-        """Ask again what was not decided, as long as there is time."""
+    def prompt(self, charges: Sequence[Charge]) -> tuple[Asks, Said] | None:
+        """Return what to say to the one server that decides the charges, for `hear`; `None`: `decide` must.
+
+        What most hits need, without a talk of generators.
+        """
+        if self._parts(len(charges)) > 1 or not self._topology.known:
+            return None
+        asks, said = self._say(self._calls(charges, range(len(charges)), None, 0))
+        return (asks, said) if len(asks) == 1 else None
+
+    def rest(self, waiting: list[Call], outcomes: list[Outcome | None], until: float) -> Deciding:
+        """Ask what was not decided yet, and again as long as there is time."""
         while waiting:
             pause = max([call.pause for call in waiting])
             if monotonic() + pause >= until:
@@ -117,12 +131,12 @@ class Speaker:
             yield from self._topology.learn()
             asks, said = self._say(waiting)
             answers = yield asks, pause
-            waiting = self._hear(said, answers, outcomes)
+            waiting = self.hear(said, answers, outcomes)
         return []
 
-    def _say(self, calls: Sequence[Call]) -> tuple[Asks, _Said]:
+    def _say(self, calls: Sequence[Call]) -> tuple[Asks, Said]:
         asks: Asks = {}
-        said: _Said = []
+        said: Said = []
         for call in calls:
             server = call.server or self._topology.server(call.partition)
             commands = asks.setdefault(server, [])
@@ -130,7 +144,7 @@ class Speaker:
             said.append((server, call, len(commands) - 1))
         return asks, said
 
-    def _hear(self, said: _Said, answers: Answers, outcomes: list[Outcome | None]) -> list[Call]:
+    def hear(self, said: Said, answers: Answers, outcomes: list[Outcome | None]) -> list[Call]:
         """Settle the calls that were answered, and return those that are to be asked again."""
         topology = self._topology
         for server, call, at in said:
@@ -154,26 +168,35 @@ class Speaker:
         """Return the calls that decide the charges: those of a partition together, as far as a call may hold."""
         calls: list[Call] = []
         open_calls: dict[int, Call] = {}
-        record = self._names.record
+        name_of = self._names.argument
         for index in places:
             charge = charges[index]
-            partition, key, member = record(charge.policy.name, charge.hit.key)
+            partition, name, member = name_of(charge.policy.name, charge.hit.key)
             call = open_calls.get(partition)
             if call is None or len(call.places) >= BATCH:
-                call = open_calls[partition] = Call(partition, f"{self._origin}-{next(self._serial)}", now, flags)
+                nonce = b"%b-%d" % (self._origin, next(self._serial))
+                call = open_calls[partition] = Call(partition, nonce, now, flags)
                 calls.append(call)
-            call.add(index, charge, key, member)
+            call.charges.append(charge)
+            call.places.append(index)
+            call.names.append(name)
+            if member:
+                call.cut[len(call.names)] = member
         for call in calls:
-            packed = [self._as_packed(policy) for policy in call.policies]
-            call.seal(self._bans[call.partition], self._escalations[call.partition], packed)
+            call.seal(self._bans[call.partition], self._escalations[call.partition], self._as_sent)
         return calls
 
-    def _as_packed(self, policy: Policy) -> bytes:
-        """Return a policy as the script reads it."""
+    def _as_sent(self, policy: Policy) -> bytes:
+        """Return a policy as the script reads it, as it is sent."""
         packed = self._packed
         known = packed.get(id(policy))
         if known is None:  # What is kept holds the policy, so that no other can have its id.
             if len(packed) >= MOST_PACKED:
                 packed.clear()
-            known = packed[id(policy)] = (policy, pack_policy(policy))
+            known = packed[id(policy)] = (policy, argument(pack_policy(policy)))
         return known[1]
+
+
+def _arguments(*names: str) -> list[bytes]:
+    """Return names as they are sent."""
+    return [argument(name.encode()) for name in names]

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import AskError, MovedError, RedisError
 
-from banhammer.backends.redis.link import is_away, word_of
+from banhammer.backends.redis.link import Command, is_away, word_of
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.settings import Address, Settings
 from banhammer.backends.redis.wire import slot_of
@@ -24,7 +24,7 @@ PASSING: Final = ("LOADING", "TRYAGAIN", "READONLY", "MASTERDOWN", "BUSY", "CLUS
 AHEAD: Final = -1.0
 """In the place of a pause: more is said before the answers are heard."""
 
-Asks = dict[Server, list[tuple[Any, ...]]]
+Asks = dict[Server, list[Command]]
 """Commands by server."""
 Answers = dict[Server, list[Any] | BackendError]
 Asking = Generator[tuple[Asks, float], Answers, Any]
@@ -54,6 +54,8 @@ class Topology:
         self._sentinels = [Server(settings, address, sentinel=True) for address in settings.addresses]
         self._holders: dict[int, Server] = {}
         self._alone = not (settings.cluster or settings.service)
+        self.question: Command = ("EVALSHA", "0" * 40, 1, f"bh:{{{tags[0]}}}") if settings.cluster else ("PING",)
+        """What a server is asked whether it is back: where a cluster may be down, a script that nobody has."""
         self._known = self._alone
         self._next = 0
         if self._alone:

@@ -20,6 +20,8 @@ SLOTS: Final = 16384
 VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "throttled", "banned")
 HIT, GUARD, PEEK = 0, 1, 2
 COUNTED: Final = 1
+ADMITTED: Final = b"\0\1\0"
+"""How the reply to a hit begins that was allowed, counted and crossed nothing; its record is behind it."""
 STOP, INJECTED, FULL = 1, 2, 4
 _MOST: Final = 2**32 - 1
 
@@ -50,7 +52,7 @@ class Names:
 
     def __init__(self, partitions: int) -> None:
         self.tags = tags_for(partitions)
-        self.record = lru_cache(maxsize=_KNOWN_NAMES)(self._record)
+        self.argument = lru_cache(maxsize=_KNOWN_NAMES)(self._argument)
 
     def partition(self, key: str) -> int:
         """Return the partition of a key: a stable hash."""
@@ -85,13 +87,28 @@ class Names:
         """Return the name of the stream of a partition's dead letters."""
         return f"bh:{{{self.tags[partition]}}}#dead"
 
-    def _record(self, policy: str, key: str) -> tuple[int, str, str]:
+    def record(self, policy: str, key: str) -> tuple[int, str, str]:
         """Return the partition, the record's name, and the member of the index where the name was cut, else ""."""
         partition = self.partition(key)
         escaped = escape(key)
         short = shorten(escaped)
         member = f"{policy}:{escaped}" if short is not escaped else ""
         return partition, f"bh:{{{self.tags[partition]}}}:{policy}:{short}", member
+
+    def _argument(self, policy: str, key: str) -> tuple[int, bytes, str]:
+        """Return the same with the name as it is sent."""
+        partition, name, member = self.record(policy, key)
+        return partition, argument(name.encode()), member
+
+
+def argument(value: bytes) -> bytes:
+    """Return one argument of a command as it is sent (RESP: a bulk string)."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+NUMBERS: Final = tuple([argument(b"%d" % number) for number in range(256)])
+"""Small numbers as they are sent."""
+EMPTY: Final = argument(b"")
 
 
 def pack_policy(policy: Policy) -> bytes:
@@ -112,6 +129,8 @@ def pack_policy(policy: Policy) -> bytes:
 def pack_charge(place: int, charge: Charge) -> bytes:
     """Return a charge as the script reads it; `place` is its policy's place in the call."""
     hit, owed = charge.hit, charge.owed
+    if owed is None and not charge.peek and not hit.guard:
+        return _plain(place, HIT, hit.cost)
     mode = PEEK if charge.peek else GUARD if hit.guard else HIT
     if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
         return _plain(place, mode, hit.cost)
@@ -123,13 +142,13 @@ def _plain(place: int, mode: int, cost: int) -> bytes:
     return _HIT.pack(place, mode, cost, 0, 0, 0)
 
 
-def unpack_reply(packed: bytes, now: int, nonce: str, position: int) -> Reply:
+def unpack_reply(packed: bytes, now: int, nonce: bytes, position: int) -> Reply:
     """Return what the script answered to the hit at `position` (from 1) of a call; a peek escalates nothing: no ids."""
-    verdict, counted, count = packed[:3]
+    verdict, counted, count = packed[0], packed[1], packed[2]
     if not count:
         return Reply(VERDICTS[verdict], now, PackedRecord(packed, 3), (), counted > 0)
     tripped = tuple(packed[3 : 3 + count])
     reply = Reply(VERDICTS[verdict], now, PackedRecord(packed, 3 + count), tripped, counted > 0)
     if counted == COUNTED:
-        reply.ids = tuple([f"{nonce}-{position}-{index}" for index in tripped])
+        reply.ids = tuple([f"{nonce.decode()}-{position}-{index}" for index in tripped])
     return reply
