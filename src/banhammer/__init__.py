@@ -7,6 +7,8 @@ from banhammer.errors import (
     BanhammerError,
     ConfigError,
     ContentionError,
+    GiveUp,
+    RetryAfter,
     UnknownPolicyError,
 )
 from banhammer.hammer import AsyncBanHammer, BanHammer
@@ -24,8 +26,10 @@ __all__ = [
     "ContentionError",
     "Decision",
     "Escalation",
+    "GiveUp",
     "Hit",
     "Policy",
+    "RetryAfter",
     "Status",
     "Threshold",
     "UnknownPolicyError",

@@ -48,6 +48,18 @@ class ContentionError(BackendError):
     """Too many writers changed the same key at once; nothing was stored."""
 
 
+class RetryAfter(BanhammerError):  # noqa: N818  # Says what to do, not what went wrong.
+    """Raised by an action that is to be tried again, not before `seconds` from now."""
+
+    def __init__(self, seconds: float, why: str = "") -> None:
+        self.seconds = seconds
+        super().__init__(why or f"try again in {seconds:g} s")
+
+
+class GiveUp(BanhammerError):  # noqa: N818  # Says what to do, not what went wrong.
+    """Raised by an action that would fail however often it is tried: it is set aside as a dead letter at once."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
