@@ -323,10 +323,12 @@ def test_an_action_that_cannot_be_called_is_a_config_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["block_local", "record_local", "report_central"])
-def test_the_built_in_actions_are_always_known(name: str) -> None:
+def test_the_built_in_actions_are_always_known(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # Where record_local writes unless it is told.
     with BanHammer([trap(name)]) as hammer:
         assert not hammer.hit(KEY, "trap")
         assert hammer.drain(5)
+        assert hammer._rules.worker.failures == 0
 
 
 def test_coroutine_actions_survive_one_loop_after_another() -> None:

@@ -1,10 +1,11 @@
-"""The built-in actions: names that every policy may use."""
+"""Actions: what they are, and which of them the policies name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from banhammer.actions.builtin import MAKERS, banhammer_actions
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Escalation, Policy
 
@@ -24,23 +25,16 @@ class LiftableAction(Protocol):
 Action = Callable[[Escalation], Any] | LiftableAction
 
 
-def _nothing(escalation: Escalation) -> None:
-    """Leave the escalation to whoever watches."""
-
-
-BUILT_IN: Final[Mapping[str, Action]] = {
-    "block_local": _nothing,
-    "record_local": _nothing,
-    "report_central": _nothing,
-}
+BUILT_IN: Final = tuple(MAKERS)
+"""The names that every policy may use."""
 
 
 def resolve(policies: Mapping[str, Policy], given: Mapping[str, Action] | None) -> dict[str, Action]:
-    """Return every action by name, `given` before the built-in ones.
+    """Return every action by name, `given` before the built-in ones, which are made anew without settings.
 
     Raises `ConfigError` where a policy names an action that nobody gives, or something given cannot be run.
     """
-    actions = {**BUILT_IN, **(given or {})}
+    actions: dict[str, Action] = {**banhammer_actions({}), **(given or {})}
     mistakes = [
         f"actions.{name}: {action!r}; give a callable of one Escalation, or an object with run and lift"
         for name, action in actions.items()
