@@ -15,7 +15,7 @@ from action_samples import escalation, hostile, plain, strict
 from banhammer import BanHammer, BanhammerError, GiveUp, Policy, RetryAfter, Threshold
 from banhammer.actions.report import ReportCentral
 from endpoint import Endpoint
-from servers.standalone import _certificate
+from servers.standalone import self_signed
 
 
 def to(url: str) -> ReportCentral:
@@ -156,7 +156,7 @@ def test_an_answer_that_is_no_http_is_an_error_on_one_printable_line(listener: s
 
 
 def test_https_is_checked(tmp_path: Path, monkeypatch) -> None:
-    certificate = _certificate(tmp_path)
+    certificate = self_signed(tmp_path)
     with Endpoint(certificate=certificate) as endpoint:
         with pytest.raises(BanhammerError, match="certificate verify failed"):
             to(endpoint.url).run(escalation())
