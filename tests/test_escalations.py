@@ -14,6 +14,7 @@ import pytest
 from banhammer import AsyncBanHammer, BanHammer, ConfigError, Escalation, Hit, Policy, Threshold
 from banhammer.backends.memory import MemoryBackend
 from banhammer.testing import ManualClock
+from servers.waiting import until
 
 KEY = "203.0.113.9"
 START = 1_750_000_000_000_000
@@ -323,10 +324,12 @@ def test_an_action_that_cannot_be_called_is_a_config_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["block_local", "record_local", "report_central"])
-def test_the_built_in_actions_are_always_known(name: str) -> None:
+def test_the_built_in_actions_are_always_known(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # Where record_local writes unless it is told.
     with BanHammer([trap(name)]) as hammer:
         assert not hammer.hit(KEY, "trap")
         assert hammer.drain(5)
+        assert hammer._rules.worker.failures == 0
 
 
 def test_coroutine_actions_survive_one_loop_after_another() -> None:
@@ -345,3 +348,58 @@ def test_coroutine_actions_survive_one_loop_after_another() -> None:
     asyncio.run(hammer.close())
     assert 50 - len(set(ran)) <= hammer._rules.worker.failures
     assert hammer._rules.worker.drain(0)
+
+
+def test_block_local_lists_the_key_here_calls_the_application_and_clears_the_list_on_lift() -> None:
+    clock = ManualClock(START)
+    told: list[str] = []
+    note = {"block_local": lambda each: told.append(each.verdict)}
+    with BanHammer([trap("block_local")], actions=note, clock=clock) as hammer:
+        hammer.hit(KEY, "trap")
+        assert hammer.drain(5)
+        assert dict(hammer.blocked) == {KEY: (START + 3_600_000_000) / 1e6}
+        hammer.unban(KEY, "trap")
+        assert hammer.drain(5)
+        assert KEY not in hammer.blocked
+        hammer.ban("another", "trap", "10s")
+        assert hammer.drain(5)
+        clock.advance("10s")
+        assert dict(hammer.blocked) == {}
+    assert told == ["banned", "lifted", "banned"]
+
+
+def test_a_hit_never_asks_what_block_local_has_listed() -> None:
+    with BanHammer([trap("block_local"), Policy("api", [Threshold(5, "1m")])]) as hammer:
+        hammer.hit(KEY, "trap")
+        assert hammer.drain(5)
+        assert KEY in hammer.blocked
+        assert hammer.hit(KEY, "api")
+
+
+def test_an_action_runs_on_the_terms_that_its_table_gives() -> None:
+    tried: list[float] = []
+
+    def broken(_: Escalation) -> None:
+        tried.append(0)
+        raise RuntimeError("never")
+
+    settings = {"broken": {"attempts": 3, "backoff": "1ms"}}
+    with BanHammer([trap("broken")], actions={"broken": broken}, action_settings=settings) as hammer:
+        hammer.hit(KEY, "trap")
+        until(lambda: bool(hammer._rules.worker.dead), "the third try was the last")
+        (letter,) = hammer._rules.worker.dead
+        assert (letter.action, letter.attempts, len(tried)) == ("broken", 3, 3)
+        assert "never" in letter.error
+
+
+def test_wrong_settings_of_actions_are_told_at_once_with_their_paths() -> None:
+    settings = {"note": {"attempts": 0, "colour": 1}, "record_local": {"keep": 0}, "record_locl": {}}
+    with pytest.raises(ConfigError) as caught:
+        BanHammer([trap("note")], actions={"note": print}, action_settings=settings)
+    assert caught.value.mistakes == (
+        "actions.record_locl: nobody gives an action of this name; did you mean 'record_local'?",
+        "actions.record_local.keep: 0; write a whole number from 1 to 1,000",
+        "actions.note.attempts: 0; write an integer from 1 to 1,000",
+        "actions.note.colour: an action of the application has deadline, attempts, backoff, and no settings of its "
+        "own here",
+    )

@@ -48,7 +48,7 @@ def notes(config: Config) -> list[str]:
     return [
         *store,
         *(f"policies.{name}: no route uses it; only the application's own calls can" for name in idle),
-        *(note for policy in config.policies for note in _actions(policy, config.actions)),
+        *(note for policy in config.policies for note in _actions(policy, config.plugged)),
     ]
 
 

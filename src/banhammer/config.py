@@ -12,15 +12,14 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from banhammer import plugins
-from banhammer.actions import Action
 from banhammer.document import Document, Mistakes, leave_out, read_file, read_mapping
 from banhammer.durations import format_duration, parse_duration
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import MAX_COST, MAX_THRESHOLDS, Mode, OnError, Policy, Threshold, WorkerPlace
+from banhammer.repertoire import Tables, make
 from banhammer.routes import Route
 from banhammer.toml_lines import Path
 from banhammer.urls import kind, redact_message, redact_quoted, shown, wrong_url
-from banhammer.worker.terms import TERMS, OnTerms, terms_of
 
 DEFAULT_FILE: Final = "banhammer.toml"
 
@@ -36,18 +35,13 @@ class Config:
     deadline: int
     denial_cache: bool | None
     worker: WorkerPlace
-    actions: Mapping[str, Action] = field(repr=False)
-    """The actions of plugins, made from their tables."""
-    terms: Mapping[str, Mapping[str, Any]]
-    """The deadline, attempts and back-off that tables give to actions, by their names."""
+    action_settings: Tables = field(repr=False)
+    """The tables of actions, which may hold secrets."""
+    plugged: frozenset[str]
+    """The names of the actions that plugins give."""
     policies: tuple[Policy, ...]
     routes: tuple[Route, ...]
     source: str | None
-
-    def all_actions(self, given: Mapping[str, Action] | None = None) -> dict[str, Action]:
-        """Return the actions of plugins and those that the application has `given`, on the terms of their tables."""
-        actions = {**self.actions, **(given or {})}
-        return actions | {name: OnTerms(actions[name], terms) for name, terms in self.terms.items() if name in actions}
 
 
 def load(
@@ -196,11 +190,16 @@ class _Reader:
         self.given = actions
         self.opener = opener
         self.mistakes = Mistakes(document)
-        self.made: dict[str, Action] = {}
+        self.plugged: frozenset[str] = frozenset()
 
     def config(self) -> Config:
         file = self.settings()
-        terms = self.make_actions(file.actions)
+        made = make(file.actions, self.given)
+        self.plugged = frozenset(made.actions)
+        for name, mistakes in made.mistakes.items():
+            self.mistakes.add_all(("actions", name), mistakes)
+        for name, mistake in made.unread.items():
+            self.mistakes.add(("actions", name), mistake)
         policies = [self.policy(name, settings) for name, settings in file.policies.items()]
         routes = [self.route(index, settings, file.policies) for index, settings in enumerate(file.routes)]
         backend = self.backend(file)
@@ -216,8 +215,8 @@ class _Reader:
             deadline=deadline,
             denial_cache=file.denial_cache,
             worker=file.worker,
-            actions=self.made,
-            terms=terms,
+            action_settings=file.actions,
+            plugged=self.plugged,
             policies=tuple(policy for policy in policies if policy),
             routes=tuple(route for route in routes if route),
             source=self.document.source,
@@ -238,35 +237,6 @@ class _Reader:
             return FileSettings.model_validate(self.document.data)
         except ValidationError:  # Its text holds values, and so secrets.
             raise self.mistakes.error() from None
-
-    def make_actions(self, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-        """Have plugins make their actions from the tables, and return the terms that the tables give."""
-        terms = {name: {key: table[key] for key in TERMS if key in table} for name, table in tables.items()}
-        for name, found in terms.items():
-            try:
-                terms_of(None, found)
-            except ConfigError as error:
-                self.mistakes.add_all(("actions", name), error.mistakes)
-        rest = {name: {key: table[key] for key in table if key not in TERMS} for name, table in tables.items()}
-        self.made, mistakes = plugins.loaded().make(rest)
-        for name, wrong in mistakes.items():
-            self.mistakes.add_all(("actions", name), wrong)
-        for name in tables:
-            self.owned(name, rest[name], wrong=name in mistakes)
-        return {name: found for name, found in terms.items() if found}
-
-    def owned(self, name: str, table: Mapping[str, Any], *, wrong: bool) -> None:
-        """Check that somebody reads an action's table: a plugin all of it, an application's action only its terms."""
-        if name in self.made or wrong:
-            return
-        if self.given is not None and name not in self.given:
-            known = {*self.made, *self.given}
-            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
-            self.mistakes.add(("actions", name), f"nobody gives an action of this name{hint}")
-            return
-        for setting in table:
-            what = f"only a plugin's action has settings of its own; one of the application has {', '.join(TERMS)}"
-            self.mistakes.add(("actions", name, setting), what)
 
     def policy(self, name: str, settings: PolicySettings) -> Policy | None:
         path: Path = ("policies", name)
@@ -300,7 +270,7 @@ class _Reader:
         """Check that somebody gives the actions of these names, where that can be told."""
         if self.given is None:
             return
-        known = {*self.made, *self.given}
+        known = {*self.plugged, *self.given}
         for index, name in enumerate(names):
             if name and name not in known:
                 hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"

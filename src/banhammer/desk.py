@@ -7,7 +7,7 @@ each of its spellings, the typed one among them, so that whatever `bans` lists c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -76,7 +76,7 @@ class Desk:
                 "use a shared store, or call the verbs in the application"
             )
         named = {name for policy in config.policies for level in policy.thresholds for name in level.actions}
-        self._absent = {name: _Absent() for name in sorted(named - set(config.actions))}
+        self._absent = {name: _Absent() for name in sorted(named - config.plugged)}
         settings: dict[str, Any] = {
             "mode": config.mode,
             "allow": config.allow,
@@ -86,10 +86,15 @@ class Desk:
         self.hammer = BanHammer(
             config.policies,
             backend=self.backend,
-            actions={**config.all_actions(), **self._absent},
+            actions=self._absent,
+            action_settings=self.settings_of({*config.plugged, *self._absent}),
             worker="external" if self.backend.traits.durable else None,  # Whoever has them runs them.
             **settings,
         )
+
+    def settings_of(self, actions: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the tables of these actions; others are for who has them."""
+        return {name: table for name, table in self.config.action_settings.items() if name in actions}
 
     def policies(self, name: str | None) -> list[Policy]:
         """Return the named policy, or all. Raises `UnknownPolicyError`."""

@@ -30,6 +30,7 @@ class BanHammer(Shell):
     `allow`, `deny`: keys and networks; allow beats deny. `clock`: returns Unix microseconds; then every store
     decides at that time. `deadline`: the longest that a call waits for a shared store. `denial_cache`: `None`
     lets the store choose. `worker`: `"external"` leaves the actions that a durable store keeps to other processes.
+    `action_settings`: the settings of actions by name, as in the tables `[actions.NAME]` of a file.
     Raises `ConfigError`.
     """
 

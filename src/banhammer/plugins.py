@@ -82,10 +82,6 @@ class Plugins:
         self.all = tuple(found)
         self._sound = [plugin for plugin in found if plugin.problem is None]
 
-    def actions(self) -> dict[str, Any]:
-        """Return every action by name, made without settings."""
-        return self.make({})[0]
-
     def make(self, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
         """Return every action by name, made from its table in `settings`, and the mistakes in tables, by name too."""
         made: dict[str, Any] = {}

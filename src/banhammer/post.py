@@ -26,6 +26,7 @@ from banhammer.explain import moment, visible
 from banhammer.model import LOCAL_ACTIONS, Escalation
 from banhammer.operators import Json, Rules, finish, plain, print_json, print_table
 from banhammer.outbox import DeadLetter, DeadLetters, Durable
+from banhammer.repertoire import assemble
 from banhammer.worker import Worker
 
 LOOK: Final = 0.1
@@ -61,7 +62,8 @@ def worker_command(
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     with open_desk(config) as desk:
         store = _store(desk)
-        actions = {name: action for name, action in desk.config.all_actions().items() if name not in LOCAL_ACTIONS}
+        found = assemble({}, None, desk.settings_of(desk.config.plugged)).actions
+        actions = {name: action for name, action in found.items() if name not in LOCAL_ACTIONS}
         named = {name for policy in desk.policies(None) for level in policy.thresholds for name in level.actions}
         unknown = sorted(named - LOCAL_ACTIONS - set(actions))
         report = _Report(as_json)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Self
 from weakref import finalize
 
 from banhammer import plugins
-from banhammer.actions import Action, resolve
+from banhammer.actions import Action
+from banhammer.actions.blocked import Blocked
 from banhammer.backends import Backend, adopt, open_backend
 from banhammer.backends.memory import MemoryBackend
 from banhammer.backends.shortcut import Shortcut, Swift
@@ -18,6 +20,7 @@ from banhammer.errors import ConfigError
 from banhammer.escalations import escalates
 from banhammer.model import Clock, Hit, Mode, Policy, WorkerPlace
 from banhammer.outbox import Durable
+from banhammer.repertoire import Tables, assemble
 from banhammer.rulebook import Rulebook
 from banhammer.worker import Worker
 
@@ -29,7 +32,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 class Shell:
     """What both shells are made of; see `BanHammer` for the arguments."""
 
-    __slots__ = ("__weakref__", "_backend", "_clock", "_guards", "_hits", "_memory",
+    __slots__ = ("__weakref__", "_backend", "_blocked", "_clock", "_guards", "_hits", "_memory",
                  "_owns_backend", "_rules")  # fmt: skip
 
     def __init__(
@@ -45,12 +48,14 @@ class Shell:
         deadline: Duration | None = None,
         denial_cache: bool | None = None,
         worker: WorkerPlace | None = None,
+        action_settings: Tables | None = None,
     ) -> None:
         self._rules = Rulebook(policies, mode=mode or "enforce", allow=allow, deny=deny)
-        known = resolve(self._rules.policies, actions, plugins.loaded().actions())
+        clock = None if clock is None else _checked(clock)
+        seconds = None if clock is None else partial(_seconds, clock)
+        known, self._blocked = assemble(self._rules.policies, actions, action_settings, seconds)
         if worker not in (None, "internal", "external"):
             raise ConfigError(f"worker: {worker!r}; use 'internal' or 'external'")
-        clock = None if clock is None else _checked(clock)
         self._clock = clock
         self._owns_backend = not isinstance(backend, Backend)
         micros = parse_duration(DEADLINE if deadline is None else deadline)
@@ -85,10 +90,9 @@ class Shell:
         except ImportError as error:
             raise ConfigError('reading rules from a file needs: pip install "banhammer-limiter[cli]"') from error
 
-        given = overrides.pop("actions", None) or {}
-        config = load(source, given)
+        config = load(source, overrides.get("actions") or ())
         settings: dict[str, Any] = {
-            "actions": config.all_actions(given),
+            "action_settings": config.action_settings,
             "backend": config.backend,
             "mode": config.mode,
             "allow": config.allow,
@@ -98,6 +102,11 @@ class Shell:
             "worker": config.worker,
         }
         return cls(config.policies, **{**settings, **overrides})
+
+    @property
+    def blocked(self) -> Blocked:
+        """The keys that `block_local` has listed here, each with the end of its ban; `hit` never asks it."""
+        return self._blocked
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -140,6 +149,10 @@ class Shell:
             for index, decision in zip(left, batch.settled(replies), strict=True):
                 answers[index] = decision
         return Decisions(answers, keys, policy, now)
+
+
+def _seconds(clock: Clock) -> float:
+    return clock() / 1e6
 
 
 def _checked(clock: Clock) -> Clock:

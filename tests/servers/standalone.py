@@ -54,7 +54,7 @@ class Standalone:
             self._command.append(str(folder / "server.conf"))
         self._command += ["--bind", HOST, "--dir", str(folder), "--save", "", "--appendonly", "no"]
         if tls:
-            certificate, key = _certificate(folder)
+            certificate, key = self_signed(folder)
             self.url = f"rediss://{login}{HOST}:{self.port}?ssl_ca_certs={quote(certificate)}"
             self._command += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
             self._command += ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate]
@@ -142,7 +142,7 @@ class Standalone:
         return bool(self._asking.ping())
 
 
-def _certificate(folder: Path) -> tuple[str, str]:
+def self_signed(folder: Path) -> tuple[str, str]:
     """Make a certificate for 127.0.0.1 that vouches for itself; return its file and its key's."""
     certificate, key = str(folder / "certificate.pem"), str(folder / "key.pem")
     command = [tool("openssl", "apt-get install openssl"), "req", "-x509", "-nodes", "-days", "2"]

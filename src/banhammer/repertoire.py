@@ -1,0 +1,89 @@
+"""The actions that a hammer has: those of plugins, made from their tables, and the application's, each on its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, NamedTuple
+
+from banhammer import plugins
+from banhammer.actions import Action, resolve
+from banhammer.actions.blocked import Blocked, BlockLocal
+from banhammer.errors import ConfigError, did_you_mean
+from banhammer.model import Policy
+from banhammer.worker.terms import TERMS, OnTerms, terms_of
+
+BLOCK: Final = "block_local"
+
+Tables = Mapping[str, Mapping[str, Any]]
+"""The tables `[actions.NAME]` of a configuration, by the names of the actions."""
+
+
+class Made(NamedTuple):
+    """The actions of plugins; the mistakes in tables, each with the setting's name in front, by the name of the action;
+    and why nobody reads a table, by that name too."""
+
+    actions: dict[str, Any]
+    mistakes: dict[str, list[str]]
+    unread: dict[str, str]
+
+
+class Repertoire(NamedTuple):
+    """All actions by name, and what `block_local` lists; `blocked` is empty for ever where a plugin replaced it."""
+
+    actions: dict[str, Action]
+    blocked: Blocked
+
+
+def make(tables: Tables, given: Collection[str] | None = ()) -> Made:
+    """Have plugins make their actions from the tables, and check that each table has somebody to read it.
+
+    `given`: the names of the application's own actions; `None`: it may give any.
+    """
+    actions, wrong = plugins.loaded().make({name: _without_terms(table) for name, table in tables.items()})
+    mistakes = {name: list(found) for name, found in wrong.items()}
+    unread: dict[str, str] = {}
+    for name, table in tables.items():
+        found = mistakes.setdefault(name, [])
+        try:
+            terms_of(None, table)
+        except ConfigError as error:
+            found += error.mistakes
+        if name in actions or name in wrong:
+            continue
+        if given is not None and name not in given:
+            known = {*actions, *given}
+            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
+            unread[name] = f"nobody gives an action of this name{hint}"
+        else:
+            own = f"an action of the application has {', '.join(TERMS)}, and no settings of its own here"
+            found += (f"{setting}: {own}" for setting in _without_terms(table))
+    return Made(actions, {name: found for name, found in mistakes.items() if found}, unread)
+
+
+def assemble(
+    policies: Mapping[str, Policy],
+    given: Mapping[str, Action] | None,
+    tables: Tables | None,
+    clock: Callable[[], float] | None = None,
+) -> Repertoire:
+    """Return the actions of a hammer; `clock` returns Unix seconds. Raises `ConfigError` with every mistake.
+
+    An application's own `block_local` is called beside the listing, not in its place.
+    """
+    given, tables = dict(given or {}), tables or {}
+    made, mistakes, unread = make(tables, given)
+    wrong = [f"actions.{name}: {text}" for name, text in unread.items()]
+    wrong += [f"actions.{name}.{text}" for name, found in mistakes.items() for text in found]
+    if wrong:
+        raise ConfigError(wrong)
+    actions = resolve(policies, given, made)
+    listing = made.get(BLOCK)
+    block = (listing if isinstance(listing, BlockLocal) else BlockLocal()).bound_to(given.get(BLOCK), clock)
+    if isinstance(listing, BlockLocal):
+        actions[BLOCK] = block
+    on_terms = {name: OnTerms(actions[name], table) for name, table in tables.items() if {*table} & {*TERMS}}
+    return Repertoire({**actions, **on_terms}, block.blocked)
+
+
+def _without_terms(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name not in TERMS}
