@@ -248,13 +248,13 @@ def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool | None 
 
 def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None = None) -> Backend:
     """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
-    if isinstance(backend, Backend):
-        return backend
     packages = {base.__module__.partition(".")[0] for base in type(backend).__mro__}
     if packages & {"redis", "valkey"}:
         return _redis(backend, deadline, denial_cache)
     if "pymemcache" in packages:
         return _memcached(backend, deadline, denial_cache)
+    if isinstance(backend, Backend):  # Last: a client that wraps another one may say that it has any verb.
+        return backend
     raise ConfigError(
         f"backend: a {type(backend).__name__}; give a URL, a client of redis-py or pymemcache, or an object with the "
         "verbs of Backend"
