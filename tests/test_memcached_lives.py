@@ -17,6 +17,7 @@ from banhammer.backends.memcached.backend import THREADS
 from memcached_sides import PATIENCE
 from redis_children import Child
 from redis_counts import ROOM, RULES, count_down, count_down_in_tasks, count_down_in_threads, settings
+from redis_stores import ClosedMeanwhile
 from servers.memcached import Memcached, MemcachedProxy
 from servers.waiting import until
 
@@ -188,6 +189,18 @@ def test_a_store_that_was_closed_opens_anew_when_it_is_asked(memcached: Memcache
         backend.close()
         until(lambda: connections(memcached) <= before, "closed")
     hammer.close()
+
+
+def test_a_connection_that_is_given_back_while_the_store_closes_is_closed_too(memcached: Memcached) -> None:
+    before = connections(memcached)
+    backend = MemcachedBackend(memcached.url, deadline=PATIENCE)
+    (server,) = backend._store.servers
+    server._idle = ClosedMeanwhile(backend.close)
+    with BanHammer(ONE, backend=backend) as hammer:
+        assert hammer.hit("key", "api").remaining == HUGE - 1
+    backend.close()
+    gc.collect()  # One that is left open would be reported.
+    until(lambda: connections(memcached) <= before, "closed")
 
 
 def test_nothing_connects_before_a_hit() -> None:
