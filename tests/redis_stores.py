@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import Any
-
 from servers.cluster import Cluster
 from servers.standalone import Standalone
 
@@ -36,15 +32,3 @@ def forget_counts(store: Store) -> None:
 
 def _clients(server: Standalone) -> int:
     return sum(each["flags"] == "N" and each["cmd"] != "client|list" for each in server.ask("CLIENT LIST"))
-
-
-class ClosedMeanwhile(deque[Any]):
-    """Connections that nobody uses, of a store that another thread closes at the moment at which one is given back."""
-
-    def __init__(self, close: Callable[[], None]) -> None:
-        super().__init__()
-        self._close = close
-
-    def append(self, link: Any) -> None:
-        self._close()
-        super().append(link)

@@ -16,8 +16,9 @@ import pytest
 
 from banhammer import AsyncBanHammer, BanHammer, Policy, Threshold
 from banhammer.backends.redis import RedisBackend
+from closing import ClosedMeanwhile
 from redis_counts import ROOM, RULES, count_down, count_down_in_tasks, count_down_in_threads, settings
-from redis_stores import ClosedMeanwhile, Store, connections
+from redis_stores import Store, connections
 from servers.proxy import Proxy
 from servers.standalone import Standalone
 from servers.waiting import until
