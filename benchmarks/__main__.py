@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks memory|replay|redis|cluster [--rounds N] [--quick] [--json]`."""
+"""The command line: `python -m benchmarks memory|replay|redis|cluster|memcached [--rounds N] [--quick] [--json]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ADVICE = 'pip install "banhammer-limiter[bench]"'
-PEER_MODULES = ("apachelogs", "limits", "pyrate_limiter", "redis", "throttled")
+PEER_MODULES = ("apachelogs", "limits", "memcachio", "pymemcache", "pyrate_limiter", "redis", "throttled")
 WIDTH = 78
 
 
@@ -23,9 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay.add_argument("--log", type=Path, metavar="FILE", help="a combined log to repeat (default: the demo's)")
     redis = commands.add_parser("redis", help="the Redis backend beside limits and throttled-py, on its own server")
     cluster = commands.add_parser("cluster", help="the same on a cluster of three masters")
+    memcached = commands.add_parser("memcached", help="the Memcached backend beside limits, on its own server")
     for command in (redis, cluster):
         command.add_argument("--server", choices=("redis", "valkey"), default="redis", help="default redis")
-    for command in (memory, replay, redis, cluster):
+    for command in (memory, replay, redis, cluster, memcached):
         command.add_argument("--rounds", type=_rounds, default=9, help="how many samples of each (default 9)")
         command.add_argument("--quick", action="store_true", help="only try that all runs: no figure means anything")
         command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -62,16 +63,23 @@ def _replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return replay.as_json(results), replay.as_text(results)
 
 
-def _shared(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from benchmarks import redis_bench, redis_report
+def _redis(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from benchmarks import redis_bench, shared_report
 
     run = redis_bench.run_cluster if options.command == "cluster" else redis_bench.run_standalone
     results = run(options.server, options.rounds, quick=options.quick, tell=_tell)
-    return redis_report.as_json(results), redis_report.as_text(results)
+    return shared_report.as_json(results), shared_report.as_text(results)
+
+
+def _memcached(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from benchmarks import memcached_bench, shared_report
+
+    results = memcached_bench.run_memcached(options.rounds, quick=options.quick, tell=_tell)
+    return shared_report.as_json(results), shared_report.as_text(results)
 
 
 _RUNS: dict[str, Callable[[argparse.Namespace], tuple[dict[str, Any], str]]] = {
-    "memory": _memory, "replay": _replay, "redis": _shared, "cluster": _shared,
+    "memory": _memory, "replay": _replay, "redis": _redis, "cluster": _redis, "memcached": _memcached,
 }  # fmt: skip
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from banhammer import BanHammer, Hit
-from benchmarks.redis_contestants import OURS, PATIENT, Contestant, Rules, policy
 from benchmarks.redis_peers import PEERS
-from benchmarks.redis_rows import seen_keys
 from benchmarks.results import Spread, spread
 from benchmarks.servers import Server, Site
+from benchmarks.shared_contestants import OURS, PATIENT, Contestant, Rules, policy
+from benchmarks.shared_rows import seen_keys
 
 KEYS: Final = 10_000
 BATCH: Final = 64

@@ -13,9 +13,9 @@ from time import perf_counter_ns, sleep
 from typing import Final
 
 from banhammer import AsyncBanHammer, BanHammer
-from benchmarks.redis_contestants import OURS, Contestant, NotAskedError, policy
 from benchmarks.redis_peers import PEERS
 from benchmarks.servers import Site
+from benchmarks.shared_contestants import OURS, Contestant, NotAskedError, policy
 
 CROWDS: Final = (256, 1_024)
 CALLS_EACH: Final = 4

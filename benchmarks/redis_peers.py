@@ -1,29 +1,27 @@
 """The peers on a shared store, each by its documented fast call at its best setting.
 
 A peer has no notion of several limits on one key: they are hit one after another. Its pool is given room for every
-task and thread: with less, calls fail or wait for each other. `limits` counts in fixed windows, its cheapest strategy.
+task and thread: with less, calls fail or wait for each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from limits import RateLimitItem, RateLimitItemPerDay
 from limits.aio.storage import RedisClusterStorage as AsyncClusterStorage
 from limits.aio.storage import RedisStorage as AsyncStorage
-from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindow
 from limits.storage import RedisClusterStorage, RedisStorage
-from limits.strategies import FixedWindowRateLimiter
 from redis import ConnectionPool
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from throttled import RateLimiterType, RedisStore, Throttled, per_duration, per_sec
 from throttled.asyncio import RedisStore as AsyncRedisStore
 from throttled.asyncio import Throttled as AsyncThrottled
 
-from benchmarks.redis_contestants import ATTACK_LIMIT, ROOM, Answer, AsyncSubject, Contestant, Rules, Subject
+from benchmarks import limits_window
 from benchmarks.servers import Site
+from benchmarks.shared_contestants import ATTACK_LIMIT, ROOM, Answer, AsyncSubject, Contestant, Rivals, Rules, Subject
 
 CONNECTIONS: Final = 2_048
 GCRA: Final = RateLimiterType.GCRA.value
@@ -31,22 +29,9 @@ GCRA: Final = RateLimiterType.GCRA.value
 
 def _limits(site: Site, rules: Rules, batch: int) -> Subject:
     if site.cluster:
-        limiter = FixedWindowRateLimiter(RedisClusterStorage(site.url, max_connections=CONNECTIONS))
-    else:
-        pool = ConnectionPool.from_url(site.url, max_connections=CONNECTIONS)
-        limiter = FixedWindowRateLimiter(RedisStorage(site.url, connection_pool=pool))
-    items = _items(rules)
-    first = items[0]
-
-    def walk(keys: Sequence[str]) -> list[Answer]:
-        hit = limiter.hit
-        return [hit(first, key) for key in keys]
-
-    def walk_all(keys: Sequence[str]) -> list[Answer]:
-        hit = limiter.hit
-        return [all(hit(item, key) for item in items) for key in keys]
-
-    return Subject(walk if len(items) == 1 else walk_all, bool)
+        return limits_window.subject(RedisClusterStorage(site.url, max_connections=CONNECTIONS), rules)
+    pool = ConnectionPool.from_url(site.url, max_connections=CONNECTIONS)
+    return limits_window.subject(RedisStorage(site.url, connection_pool=pool), rules)
 
 
 def _async_limits(site: Site, rules: Rules, tuned: bool) -> AsyncSubject:
@@ -60,19 +45,7 @@ def _async_limits(site: Site, rules: Rules, tuned: bool) -> AsyncSubject:
         if tuned:
             room["connection_pool"] = AsyncConnectionPool.from_url(site.url, max_connections=CONNECTIONS)
         storage = AsyncStorage(f"async+{site.url}", implementation="redispy", **room)
-    limiter = AsyncFixedWindow(storage)
-    items = _items(rules)
-    first = items[0]
-
-    async def walk(keys: Sequence[str]) -> list[Answer]:
-        hit = limiter.hit
-        return [await hit(first, key) for key in keys]
-
-    async def hit_all(key: str) -> bool:
-        return all([await limiter.hit(item, key) for item in items])
-
-    one = (lambda key: limiter.hit(first, key)) if len(items) == 1 else hit_all
-    return AsyncSubject(one, walk if len(items) == 1 else _each(hit_all), bool, storage.bridge.storage.aclose)
+    return limits_window.async_subject(storage, rules, storage.bridge.storage.aclose)
 
 
 def _throttled(site: Site, rules: Rules, batch: int) -> Subject:
@@ -109,20 +82,7 @@ def _async_throttled(site: Site, rules: Rules, tuned: bool) -> AsyncSubject:
 
     one = limit if len(limiters) == 1 else limit_all
     client = store._backend.get_client()
-    return AsyncSubject(one, walk if len(limiters) == 1 else _each(limit_all), _not_limited, client.aclose)
-
-
-def _each(one: Callable[[str], Awaitable[Answer]]) -> Callable[[Sequence[str]], Awaitable[list[Answer]]]:
-    async def walk(keys: Sequence[str]) -> list[Answer]:
-        return [await one(key) for key in keys]
-
-    return walk
-
-
-def _items(rules: Rules) -> list[RateLimitItem]:
-    if rules == "attack":
-        return [RateLimitItemPerDay(ATTACK_LIMIT)]
-    return [RateLimitItemPerDay(ROOM, days) for days in ((1,) if rules == "one" else (1, 2, 3))]
+    return AsyncSubject(one, walk if len(limiters) == 1 else limits_window.each(limit_all), _not_limited, client.aclose)
 
 
 def _quotas(rules: Rules) -> list[Any]:
@@ -143,7 +103,7 @@ def _not_limited(result: Any) -> bool:
 
 
 PEERS: Final = (
-    Contestant("limits", "fixed window", _limits, _async_limits),
+    Contestant("limits", limits_window.NAME, _limits, _async_limits),
     Contestant("throttled-py", "GCRA", _throttled, _async_throttled),
 )
-LIBRARIES: Final = ("limits", "throttled-py")
+RIVALS: Final = Rivals(PEERS, ("redis", "limits", "throttled-py"))

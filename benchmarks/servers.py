@@ -1,4 +1,4 @@
-"""The servers that a benchmark starts for itself: one, or a cluster of three masters; they end with it, always."""
+"""The servers that a benchmark starts for itself, of Redis or Memcached; they end with it, always."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any, Final
 
+from pymemcache.client.base import Client
 from redis import Redis
 from redis.exceptions import ConnectionError as NoConnectionError
 
@@ -39,6 +41,12 @@ class Server:
         """What everyone is given."""
         return f"redis://{HOST}:{self.port}"
 
+    @property
+    def version(self) -> str:
+        """The server's name and version."""
+        info = self.client.info("server")
+        return f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"
+
     def ask(self, *command: object) -> Any:
         """Return the answer to one command."""
         return self.client.execute_command(*command)
@@ -54,19 +62,17 @@ class Server:
             os.kill(pid, signal.SIGCONT)
 
 
+@dataclass(frozen=True, slots=True)
 class Site:
-    """Where the contestants' state is: `urls` by kind of client, and the servers behind."""
+    """Where the contestants' state is: the URL that everyone is given, the server's name and version.
 
-    def __init__(self, servers: list[Server], *, cluster: bool) -> None:
-        self.servers = servers
-        self.cluster = cluster
+    `servers`: those of Redis behind it.
+    """
 
-    @property
-    def url(self) -> str:
-        """What everyone is given."""
-        if not self.cluster:
-            return self.servers[0].url
-        return "redis+cluster://" + ",".join(f"{HOST}:{server.port}" for server in self.servers)
+    url: str
+    version: str
+    servers: Sequence[Server] = ()
+    cluster: bool = False
 
     def flush(self) -> None:
         """Delete every key."""
@@ -78,7 +84,7 @@ class Site:
 def standalone(program: str) -> Iterator[Site]:
     """Run one server of `program` ("redis" or "valkey"). Raises `OSError` that says how to get it."""
     with _running(program) as server:
-        yield Site([server], cluster=False)
+        yield Site(server.url, server.version, [server])
 
 
 @contextmanager
@@ -97,13 +103,21 @@ def cluster(program: str) -> Iterator[Site]:
             for other in servers[:number]:
                 other.ask("CLUSTER", "MEET", HOST, server.port, buses[number])
         _wait(lambda: all(_agrees(server) for server in servers), "a cluster that agrees")
-        yield Site(servers, cluster=True)
+        url = "redis+cluster://" + ",".join(f"{HOST}:{server.port}" for server in servers)
+        yield Site(url, servers[0].version, servers, cluster=True)
 
 
-def version_of(site: Site) -> str:
-    """Return the server's name and version."""
-    info = site.servers[0].client.info("server")
-    return f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"
+@contextmanager
+def memcached() -> Iterator[Site]:
+    """Run one Memcached server. Raises `OSError` that says how to get it."""
+    path = _installed("memcached")
+    port = _free_port()
+    command = [path, "-l", HOST, "-p", str(port), "-U", "0"]
+    if os.geteuid() == 0:
+        command += ["-u", "root"]  # It refuses to run as root unless it is told so.
+    with _process(command), closing(Client((HOST, port), timeout=5)) as client:
+        _wait(lambda: _answers(client.version, OSError), f"memcached on port {port}")
+        yield Site(f"memcached://{HOST}:{port}", f"memcached {client.version().decode()}")
 
 
 @contextmanager
@@ -112,27 +126,29 @@ def _running(program: str, *extra: str) -> Iterator[Server]:
         port = _free_port()
         server = Server(port)
         command = [_path(program), "--bind", HOST, "--port", str(port), "--dir", folder, "--save", "", *extra]
-        process = subprocess.Popen(
-            ["sh", "-c", _UNTIL_EOF, "sh", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the benchmark; it ends its servers.
-        )
-        try:
-            _wait(lambda: _answers(server), f"{program} on port {port}")
+        with _process(command), closing(server.client):
+            _wait(lambda: _answers(server.client.ping, NoConnectionError), f"{program} on port {port}")
             yield server
-        finally:
-            server.client.close()
-            process.communicate()
+
+
+@contextmanager
+def _process(command: Sequence[str]) -> Iterator[None]:
+    process = subprocess.Popen(
+        ["sh", "-c", _UNTIL_EOF, "sh", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the benchmark; it ends its servers.
+    )
+    try:
+        yield
+    finally:
+        process.communicate()
 
 
 def _path(program: str) -> str:
     if program == "redis":
-        path = shutil.which("redis-server")
-        if path is None:
-            raise FileNotFoundError("redis-server is not installed: apt-get install redis-server")
-        return path
+        return _installed("redis-server")
     try:
         files = metadata.files(WHEEL) or []
     except metadata.PackageNotFoundError:
@@ -143,16 +159,23 @@ def _path(program: str) -> str:
     raise FileNotFoundError(f"valkey-server is not installed: pip install {WHEEL}")
 
 
+def _installed(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise FileNotFoundError(f"{name} is not installed: apt-get install {name}")
+    return path
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def _answers(server: Server) -> bool:
+def _answers(ask: Callable[[], object], no: type[Exception]) -> bool:
     try:
-        return bool(server.client.ping())
-    except NoConnectionError:
+        return bool(ask())
+    except no:
         return False
 
 

@@ -1,10 +1,10 @@
-"""Hypothesis profiles: `ci` by default; `HYPOTHESIS_PROFILE=long` searches a hundred times further."""
+"""Hypothesis profiles: `ci` by default; `HYPOTHESIS_PROFILE=long` searches much further; `mutation` is for mutmut."""
 
 from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 pytest_plugins = ["redis_fixtures"]
 
@@ -25,5 +25,11 @@ settings.register_profile(
     settings.get_profile("ci"),
     max_examples=1_000,
     stateful_step_count=50,
+)
+settings.register_profile(
+    "mutation",
+    settings.get_profile("ci"),
+    derandomize=True,  # Each mutant meets the same examples, in every run.
+    phases=(Phase.explicit, Phase.generate),  # That it fails is enough: the least example is not looked for.
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

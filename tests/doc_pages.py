@@ -85,6 +85,7 @@ class Page:
             shim.chmod(0o755)
         environment.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
         environment.setenv("COLUMNS", "100")
+        environment.delenv("PYTEST_ADDOPTS", raising=False)  # It is said to this run, not to those of the page.
         self.environment = environment
         text = page.read_text("utf-8")
         if not servers:

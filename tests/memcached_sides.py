@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from banhammer import Policy
 from banhammer.backends.memcached import MemcachedBackend
 from servers.memcached import Memcached
 from servers.waiting import until
@@ -17,13 +14,7 @@ PATIENCE = "10s"
 class MemcachedSide(Side):
     """A hammer of one kind on Memcached."""
 
-    def __init__(
-        self, kind: str, target: Any, policies: list[Policy], *, deadline: str = PATIENCE, **settings: Any
-    ) -> None:
-        clock = settings.pop("clock", None)
-        super().__init__(kind, "redis://unused", policies)
-        self.backend: Any = MemcachedBackend(target, deadline=deadline, **{"denial_cache": False, **settings})
-        self.hammer = type(self.hammer)(policies, backend=self.backend, clock=clock)
+    opened = MemcachedBackend
 
 
 def url_of(servers: list[Memcached]) -> str:

@@ -7,10 +7,11 @@ import threading
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from banhammer import AsyncBanHammer, BanHammer, Decision, Policy
 from banhammer.backends.redis.backend import RedisBackend
+from banhammer.model import Clock
 
 KINDS = ("sync", "async")
 SECONDS = 60.0
@@ -19,8 +20,10 @@ SECONDS = 60.0
 class Side:
     """A hammer of one kind on a store of its own; the event loop of an async one runs in a thread, as in a server.
 
-    `target`: as `RedisBackend` takes it. `deadline`: long by default, for a busy machine is no fault of the store.
+    `target`: as `opened` takes it. `deadline`: long by default, for a busy machine is no fault of the store.
     """
+
+    opened: ClassVar[Any] = RedisBackend
 
     def __init__(
         self,
@@ -28,17 +31,18 @@ class Side:
         target: Any,
         policies: list[Policy],
         *,
-        deadline: str = "5s",
+        deadline: str = "10s",
         denial_cache: bool = False,
+        clock: Clock | None = None,
         **settings: Any,
     ) -> None:
         self.kind = kind
-        self.backend = RedisBackend(target, deadline=deadline, denial_cache=denial_cache, **settings)
+        self.backend: Any = self.opened(target, deadline=deadline, denial_cache=denial_cache, **settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         shell = BanHammer if kind == "sync" else AsyncBanHammer
-        self.hammer: Any = shell(policies, backend=self.backend)
+        self.hammer: Any = shell(policies, backend=self.backend, clock=clock)
 
     def __enter__(self) -> Self:
         return self

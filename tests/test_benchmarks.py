@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from benchmark_runs import WITHOUT_A_PACKAGE, judged, refusal, results, run
+
 PEERS = {
     "limits fixed window", "limits moving window", "limits sliding window", "throttled-py GCRA",
     "pyrate-limiter sliding log", "pyrate-limiter GCRA",
@@ -25,16 +22,9 @@ GROUPS = {
 }  # fmt: skip
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    done = run("-m", "benchmarks", "memory", "--rounds", "1", "--quick", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    results: dict[str, Any] = json.loads(done.stdout)
-    return results
+    return results("memory")
 
 
 def test_every_contestant_is_measured_in_every_scenario(found: dict[str, Any]) -> None:
@@ -62,10 +52,7 @@ def test_every_row_has_a_cost_and_our_hit_costs_one_of_itself(found: dict[str, A
 
 def test_every_target_is_judged_in_every_group(found: dict[str, Any]) -> None:
     bounds = [8.0, 6.0, 1.7, 0.8, 12.0, 3.0, 3.0]
-    assert [target["bound"] for target in found["targets"]] == bounds * len(GROUPS)
-    for target in found["targets"]:
-        value, bound = target["ratio"]["median"], target["bound"]
-        assert target["met"] is (value >= bound if target["at_least"] else value <= bound)
+    assert judged(found) == bounds * len(GROUPS)
 
 
 def test_every_contestant_tells_the_bytes_of_a_key(found: dict[str, Any]) -> None:
@@ -76,14 +63,8 @@ def test_every_contestant_tells_the_bytes_of_a_key(found: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("peer", ["limits", "throttled", "pyrate_limiter"])
 def test_a_missing_peer_is_an_error_that_says_how_to_get_it(peer: str) -> None:
-    script = (
-        f"import runpy, sys; sys.modules[{peer!r}] = None; sys.argv = ['benchmarks', 'memory'];"
-        "runpy.run_module('benchmarks', run_name='__main__')"
-    )
-    done = run("-c", script)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == f'benchmarks: {peer} is not installed; pip install "banhammer-limiter[bench]"\n'
+    told = refusal(WITHOUT_A_PACKAGE, command="memory", package=peer)
+    assert told == f'benchmarks: {peer} is not installed; pip install "banhammer-limiter[bench]"\n'
 
 
 def test_zero_rounds_are_refused() -> None:

@@ -47,7 +47,7 @@ def test_a_ban_holds_to_the_microsecond_and_is_kept_long_enough(memcached: Memca
         assert side.call("guard", "key", "p").verdict == "allowed"
 
 
-@pytest.mark.parametrize(("ban", "days"), [("1s", 0), ("29d", 29), ("31d", 31), ("365d", 365)])
+@pytest.mark.parametrize(("ban", "days"), [("1s", 0), ("29d", 29), ("30d", 30), ("31d", 31), ("365d", 365)])
 def test_by_the_hosts_clock_a_value_ends_a_minute_after_its_strike(memcached: Memcached, ban: str, days: int) -> None:
     with MemcachedSide("sync", memcached.url, trap(ban, "1s")) as side:
         assert side.hit("key", "p").verdict == "banned"

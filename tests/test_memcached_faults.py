@@ -201,8 +201,3 @@ def test_an_operators_verb_on_a_server_that_is_away_is_an_error(memcached: Memca
         for verb in ("ban", "unban", "reset", "status"):
             with pytest.raises(BackendError, match=r"the store|is away"):
                 side.call(verb, "key", "bans")
-
-
-def test_what_is_no_answer_of_memcached_is_an_error_of_the_store() -> None:
-    with MemcachedProxy(1) as nobody, MemcachedSide("sync", nobody.url, RULES, deadline="100ms") as side:
-        assert side.hit("key", "closed").degraded

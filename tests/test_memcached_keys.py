@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
+from pymemcache.client.retrying import RetryingClient
 
 from banhammer import BanHammer, Hit, Policy, Threshold
 from banhammer.backends.memcached import MemcachedBackend
@@ -85,7 +86,15 @@ def test_a_key_is_where_the_hash_client_looks_for_it(three: list[Memcached]) -> 
     client.close()
 
 
-@pytest.mark.parametrize("make", [Client, PooledClient, lambda server: HashClient([server])])
+CLIENTS = {
+    "Client": Client,
+    "PooledClient": PooledClient,
+    "HashClient": lambda server: HashClient([server]),
+    "RetryingClient": lambda server: RetryingClient(Client(server), attempts=3),
+}
+
+
+@pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
 def test_an_applications_own_client_names_the_servers(memcached: Memcached, make: object) -> None:
     client = make((HOST, memcached.port))  # type: ignore[operator]
     with BanHammer([Policy("p", [Threshold(1, "1h")])], backend=client, deadline=PATIENCE) as hammer:

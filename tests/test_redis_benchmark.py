@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from benchmark_runs import WITHOUT_PROGRAMS, judged, refusal, results
+
 PEERS = {"limits fixed window", "throttled-py GCRA"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
-def results(*arguments: str) -> dict[str, Any]:
-    done = run("-m", "benchmarks", *arguments, "--rounds", "1", "--quick", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +19,6 @@ def standalone() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cluster() -> dict[str, Any]:
     return results("cluster", "--server", "valkey")
-
-
-def judged(found: dict[str, Any]) -> list[float]:
-    for target in found["targets"]:
-        value, bound = target["ratio"]["median"], target["bound"]
-        assert target["met"] is (value >= bound if target["at_least"] else value <= bound)
-    return [target["bound"] for target in found["targets"]]
 
 
 def test_every_peer_is_measured_beside_us_in_every_row(standalone: dict[str, Any], cluster: dict[str, Any]) -> None:
@@ -70,10 +49,5 @@ def test_what_fails_is_told(standalone: dict[str, Any]) -> None:
 
 
 def test_a_server_that_is_not_installed_is_an_error_that_says_how_to_get_it() -> None:
-    script = (
-        "import runpy, shutil, sys; shutil.which = lambda name: None; sys.argv = ['benchmarks', 'redis'];"
-        "runpy.run_module('benchmarks', run_name='__main__')"
-    )
-    done = run("-c", script)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "benchmarks: redis-server is not installed: apt-get install redis-server\n"
+    told = refusal(WITHOUT_PROGRAMS, command="redis")
+    assert told == "benchmarks: redis-server is not installed: apt-get install redis-server\n"

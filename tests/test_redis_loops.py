@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from banhammer import AsyncBanHammer, BanHammer, Policy, Threshold
 from banhammer.backends.redis import RedisBackend
+from closing import ClosedMeanwhile
 from redis_counts import ROOM, RULES, count_down, count_down_in_tasks, count_down_in_threads, settings
 from redis_stores import Store, connections
 from servers.proxy import Proxy
@@ -44,6 +45,27 @@ RUNNERS: dict[str, Run] = {
     "asyncio": asyncio.run,
     **{name: run for name, run in OTHERS.items() if importlib.util.find_spec(name)},
 }
+
+
+@pytest.fixture
+def no_collecting() -> Iterator[None]:
+    """What nobody refers to any more stays: the driver would close it without a word."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collecting")
+def test_a_connection_that_is_given_back_while_the_store_closes_is_closed_too(standalone: Standalone) -> None:
+    before = connections(standalone)
+    backend = RedisBackend(standalone.url, deadline="10s")
+    with BanHammer(RULES, **settings(backend)) as hammer:
+        assert hammer.hit("key", "api").remaining == ROOM - 1
+        backend.close()
+        backend._topology.servers()[0]._idle = ClosedMeanwhile(backend.close)
+        assert hammer.hit("key", "api").remaining == ROOM - 2
+    backend.close()
+    until(lambda: connections(standalone) == before, "closed")
 
 
 @pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from benchmarks.replay import repeated
 
 from banhammer.replay.formats import Parser
+from benchmark_runs import WITHOUT_A_PACKAGE, refusal, results, run
 
-ROOT = Path(__file__).parents[1]
 LINE = b'203.0.113.9 - - [%s:10:05:03 +0000] "GET /a[1/Mar/2020: HTTP/1.1" 200 5 "-" "agent"'
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
 def test_a_short_run_tells_ratio_speeds_and_targets() -> None:
-    done = run("-m", "benchmarks", "replay", "--rounds", "2", "--quick", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = results("replay", rounds=2)
     assert (found["rounds"], found["lines"]) == (2, 1_000)
     for name in ("replay", "apachelogs"):
         speed = found[name]["lines_a_cpu_second"]
@@ -60,10 +50,5 @@ def test_a_log_that_cannot_be_repeated_is_refused(tmp_path: Path, content: str) 
 
 
 def test_without_apachelogs_the_benchmark_says_how_to_get_it() -> None:
-    script = (
-        "import runpy, sys; sys.modules['apachelogs'] = None; sys.argv = ['benchmarks', 'replay'];"
-        "runpy.run_module('benchmarks', run_name='__main__')"
-    )
-    done = run("-c", script)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == 'benchmarks: apachelogs is not installed; pip install "banhammer-limiter[bench]"\n'
+    told = refusal(WITHOUT_A_PACKAGE, command="replay", package="apachelogs")
+    assert told == 'benchmarks: apachelogs is not installed; pip install "banhammer-limiter[bench]"\n'

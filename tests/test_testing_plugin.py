@@ -66,6 +66,7 @@ def test_hammers_are_closed_behind_the_test(pytester: pytest.Pytester) -> None:
         from banhammer import Policy, Threshold
         TRAP = [Policy("trap", [Threshold(1, "1h", burst=0, ban="1h", actions=["tell"])])]
         seen = []
+        before = set(threading.enumerate())  # Of the tests around this one.
 
         def test_made(make_hammer, make_async_hammer):
             assert not make_hammer(TRAP, actions={"tell": seen.append}).hit("k", "trap")
@@ -74,10 +75,9 @@ def test_hammers_are_closed_behind_the_test(pytester: pytest.Pytester) -> None:
 
         def test_closed():
             assert len(seen) == 2
-            for thread in threading.enumerate():
-                if thread.name == "banhammer":
-                    thread.join(5)
-            assert "banhammer" not in [thread.name for thread in threading.enumerate()]
+            for thread in set(threading.enumerate()) - before:
+                thread.join(5)
+            assert set(threading.enumerate()) <= before
         """,
         passed=2,
     )

@@ -255,13 +255,13 @@ def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None 
     """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
     from banhammer.backends.builtin import open_memcached, open_redis
 
-    if isinstance(backend, Backend):
-        return backend
     packages = {base.__module__.partition(".")[0] for base in type(backend).__mro__}
     if packages & {"redis", "valkey"}:
         return open_redis(backend, deadline=deadline, denial_cache=denial_cache)
     if "pymemcache" in packages:
         return open_memcached(backend, deadline=deadline, denial_cache=denial_cache)
+    if isinstance(backend, Backend):  # Last: a client that wraps another one may say that it has any verb.
+        return backend
     raise ConfigError(
         f"backend: a {type(backend).__name__}; give a URL, a client of redis-py or pymemcache, or an object with the "
         "verbs of Backend"

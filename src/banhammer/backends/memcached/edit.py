@@ -11,7 +11,7 @@ from banhammer.backends.details import Details, changed, reading
 from banhammer.backends.memcached.server import Server
 from banhammer.backends.memcached.turn import Read
 from banhammer.backends.memcached.value import Value, command, expires, pack_details, unpack_details
-from banhammer.backends.memcached.wire import STORED, Found
+from banhammer.backends.memcached.wire import STORED, Found, shown
 from banhammer.errors import BackendError, ContentionError
 from banhammer.model import Ban, Policy
 
@@ -47,7 +47,7 @@ class Edit(Generic[Told]):
     def settle(self, answer: bytes) -> None:
         """Take the answer to the change."""
         if answer != STORED:
-            self.error = BackendError(f"the store refused: {answer.decode('ascii', 'replace')}")
+            self.error = BackendError(f"the store refused: {shown(answer)}")
 
     def lose(self) -> None:
         """Take note that others kept changing the record."""

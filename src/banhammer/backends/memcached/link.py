@@ -11,6 +11,7 @@ import ssl
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, NoReturn
 
@@ -56,25 +57,11 @@ class Link:
 
     def values(self, found: dict[bytes, Found], until: float) -> None:
         """Put into `found` what stands under the names that were asked for. Raises `BackendError`."""
-        buffer, at, whole = b"", 0, False
-        try:
-            while not whole:
-                buffer = buffer[at:] + self._receive(until)
-                at, whole = read_values(buffer, 0, found)
-        except BaseException as error:
-            self._fail(error)
-        self._used = monotonic()
+        self._hear(lambda buffer: read_values(buffer, found), until)
 
     def lines(self, told: list[bytes], count: int, until: float) -> None:
         """Put the answers to `count` commands into `told`, each as soon as it is known. Raises `BackendError`."""
-        buffer = b""
-        try:
-            while len(told) < count:
-                buffer += self._receive(until)
-                buffer = buffer[read_lines(buffer, told, count) :]
-        except BaseException as error:
-            self._fail(error)
-        self._used = monotonic()
+        self._hear(lambda buffer: read_lines(buffer, told, count), until)
 
     def fileno(self) -> int:
         """Return the file descriptor, by which the system tells that an answer has come."""
@@ -85,6 +72,24 @@ class Link:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _hear(self, take: Callable[[bytes], tuple[int, bool]], until: float) -> None:
+        """Hear a whole answer: `take` tells what it has taken of what came, and whether that was all."""
+        buffer = b""
+        try:
+            while True:
+                buffer += self._receive(until)
+                taken, whole = take(buffer)
+                buffer = buffer[taken:]
+                if whole:
+                    break
+                if monotonic() >= until:  # A server that never ends what it says holds nobody longer.
+                    raise TimeoutError  # noqa: TRY301
+            if buffer:
+                raise Broken(f"{len(buffer)} bytes more than was asked for")  # noqa: TRY301
+        except BaseException as error:
+            self._fail(error)
+        self._used = monotonic()
 
     def _receive(self, until: float) -> bytes:
         sock = self._client.sock

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import suppress
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 from uuid import uuid4
 
 from banhammer.backends.breaker import Breaker
@@ -43,16 +44,15 @@ class Server:
 
     def give(self, link: Link) -> None:
         """Take back a connection that owes no answer; where this was closed meanwhile, it is closed too."""
-        if link.home is self._idle:
-            self._idle.append(link)
-        else:
-            link.close()
+        home = cast("deque[Link]", link.home)
+        home.append(link)
+        if home is not self._idle:  # Asked only now: nobody can close between the question and the answer.
+            _close_all(home)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
         idle, self._idle = self._idle, deque()
-        while idle:
-            idle.pop().close()
+        _close_all(idle)
 
     def tell(self, command: bytes, until: float) -> None:
         """Say what is answered with one line, whatever it says. Raises `BackendError`."""
@@ -86,3 +86,9 @@ class Server:
     def own(self, mark: bytes) -> None:
         """Take note that the mark was put there by this process."""
         self._mark = mark
+
+
+def _close_all(idle: deque[Link]) -> None:
+    with suppress(IndexError):  # Two threads may close the same ones.
+        while True:
+            idle.pop().close()

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
+from pymemcache.client.retrying import RetryingClient
 
 from banhammer.backends import query
 from banhammer.errors import ConfigError
@@ -61,6 +62,8 @@ def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
 
 def from_client(client: Any) -> Settings:
     """Return how an application's own client reaches its servers. Raises `ConfigError`."""
+    if isinstance(client, RetryingClient):
+        client = client._client
     if isinstance(client, HashClient):
         one = list(client.clients.values())
         if not one:

@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 from banhammer.backends import Now
 from banhammer.backends.memcached.link import Link
 from banhammer.backends.memcached.server import Server
-from banhammer.backends.memcached.wire import LOST, MARKER, STORED, Found, gets, swap
+from banhammer.backends.memcached.wire import LOST, MARKER, STORED, Found, gets, shown, swap
 from banhammer.backends.shortcut import tell
 from banhammer.errors import BackendError
 
@@ -169,7 +169,7 @@ class _Talk:
             if answer == STORED:
                 self._server.breaker.decided()
             else:
-                self._server.breaker.refused(answer.decode("ascii", "replace"))
+                self._server.breaker.refused(shown(answer))
             item.settle(answer)
         if error is not None:
             self.waiting += written[len(told) :]  # Whether they were written is not known.

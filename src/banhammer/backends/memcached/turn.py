@@ -9,7 +9,7 @@ from banhammer import core
 from banhammer.backends.details import by_hit
 from banhammer.backends.memcached.server import Server
 from banhammer.backends.memcached.value import Value, command, expires, pack_details, unpack_details
-from banhammer.backends.memcached.wire import STORED, Found
+from banhammer.backends.memcached.wire import STORED, Found, shown
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
@@ -67,7 +67,7 @@ class Turn:
     def settle(self, answer: bytes) -> None:
         """Take the answer to the change; where the server could not keep it, a denial holds."""
         if answer != STORED:
-            error = BackendError(f"the store refused: {answer.decode('ascii', 'replace')}")
+            error = BackendError(f"the store refused: {shown(answer)}")
             self._outcomes = [_uncounted(outcome, error) for outcome in self._outcomes]
 
     def lose(self) -> None:

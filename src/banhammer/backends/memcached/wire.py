@@ -16,7 +16,7 @@ LOST: Final = (b"EXISTS", b"NOT_FOUND", b"NOT_STORED")
 VERSION: Final = b"version\r\n"
 _ANSWERS: Final = (STORED, *LOST, b"DELETED", b"VERSION", b"SERVER_ERROR")
 """What an answer of one line begins with; behind any other the stream cannot be trusted."""
-_VALUE: Final = re.compile(rb"VALUE (\S+) (\d+) (\d+) (\d+)")
+_VALUE: Final = re.compile(rb"VALUE (\S+) (\d+) (\d{1,10}) (\d+)")
 _END: Final = b"\r\n"
 
 
@@ -54,11 +54,9 @@ def delete(name: bytes) -> bytes:
     return b"delete %b\r\n" % name
 
 
-def read_values(buffer: bytes, at: int, found: dict[bytes, Found]) -> tuple[int, bool]:
-    """Take the whole values that stand in `buffer` from `at` on; return where they end, and whether that was all.
-
-    Raises `Broken`.
-    """
+def read_values(buffer: bytes, found: dict[bytes, Found]) -> tuple[int, bool]:
+    """Take the whole values that `buffer` holds; return where they end, and whether that was all. Raises `Broken`."""
+    at = 0
     while True:
         end = buffer.find(_END, at)
         if end < 0:
@@ -67,29 +65,35 @@ def read_values(buffer: bytes, at: int, found: dict[bytes, Found]) -> tuple[int,
             return end + 2, True
         value = _VALUE.fullmatch(buffer, at, end)
         if value is None:
-            raise Broken(_shown(buffer[at:end]))
+            raise Broken(shown(buffer[at:end]))
         start = end + 2
         stop = start + int(value[3])
         if len(buffer) < stop + 2:
             return at, False
+        if not buffer.startswith(_END, stop):
+            raise Broken(shown(buffer[stop:]))
         found[value[1]] = Found(int(value[2]), buffer[start:stop], value[4])
         at = stop + 2
 
 
-def read_lines(buffer: bytes, told: list[bytes], count: int) -> int:
-    """Take whole answers that stand in `buffer` until `told` has `count`; return where they end. Raises `Broken`."""
+def read_lines(buffer: bytes, told: list[bytes], count: int) -> tuple[int, bool]:
+    """Take whole answers that stand in `buffer` until `told` has `count`; return where they end, and whether it has.
+
+    Raises `Broken`.
+    """
     at = 0
     while len(told) < count:
         end = buffer.find(_END, at)
         if end < 0:
-            break
+            return at, False
         line = buffer[at:end]
         if not line.startswith(_ANSWERS):
-            raise Broken(_shown(line))
+            raise Broken(shown(line))
         told.append(line)
         at = end + 2
-    return at
+    return at, True
 
 
-def _shown(line: bytes) -> str:
-    return line[:80].decode("ascii", "replace")
+def shown(words: bytes) -> str:
+    """Return the beginning of what a server said, on one line, for messages."""
+    return words[:80].decode("latin-1").encode("unicode_escape").decode("ascii")

@@ -38,10 +38,13 @@ class Server:
 
     def give(self, link: Link) -> None:
         """Take back a connection; one that owes an answer, or was taken before this was closed, is closed."""
-        if link.home is self._idle and not link.owes:
-            self._idle.append(link)
-        else:
+        if link.owes or link.home is None:
             link.close()
+            return
+        home = link.home
+        home.append(link)
+        if home is not self._idle:  # Asked only now: nobody can close between the question and the answer.
+            _close_all(home)
 
     def take_async(self) -> AsyncLink:
         """Return a connection of this event loop for the caller alone."""
@@ -61,8 +64,7 @@ class Server:
     def close(self) -> None:
         """Close the connections of threads that nobody uses."""
         idle, self._idle = self._idle, deque()
-        while idle:
-            idle.pop().close()
+        _close_all(idle)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop that nobody uses."""
@@ -91,6 +93,12 @@ class Server:
             yield
         finally:
             await self.aclose()
+
+
+def _close_all(idle: deque[Link]) -> None:
+    with suppress(IndexError):  # Two threads may close the same ones.
+        while True:
+            idle.pop().close()
 
 
 def forget_closed(loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:

@@ -8,11 +8,12 @@ from itertools import count
 from random import Random
 from typing import Final, Literal
 
-from benchmarks.redis_contestants import Rules
+from benchmarks.shared_contestants import Rules
 
 Who = Literal["threads", "tasks"]
-Keys = Literal["seen", "mixed", "banned"]
-"""2,000 keys that were seen before; nine in ten calls from 100 banned keys, the others from new ones; only those."""
+Keys = Literal["seen", "hot", "mixed", "banned"]
+"""2,000 keys that were seen before; one of them; nine in ten calls from 100 banned keys, the others from new ones; only
+those."""
 
 SEEN: Final = 2_000
 BANNED: Final = 100
@@ -69,6 +70,19 @@ CLUSTER: Final = (
     Row("three thresholds, sync, one thread", "threads", 1, rules="three"),
 )
 
+MEMCACHED: Final = (
+    Row("sync, 8 threads, distinct keys", "threads", 8, 0.9),
+    Row("sync, 8 threads, one hot key", "threads", 8, 0.6, keys="hot"),
+    Row("sync, one thread", "threads", 1),
+    Row("asyncio, one task", "tasks", 1),
+    Row("asyncio, 64 tasks", "tasks", 64),
+    Row("asyncio, 64 tasks, one hot key", "tasks", 64, keys="hot"),
+    Row("three thresholds, sync, one thread", "threads", 1, rules="three"),
+    Row("hit_many(100), sync", "threads", 1, batch=100),
+    Row("90 % banned, sync, one thread", "threads", 1, rules="attack", keys="mixed"),
+    Row("only banned, sync, one thread", "threads", 1, rules="attack", keys="banned"),
+)
+
 
 def seen_keys() -> list[str]:
     """Return the keys that everyone has seen."""
@@ -84,6 +98,8 @@ def keys_of(row: Row, calls: int) -> list[str]:
     """Return `calls` keys for one sample, in the order of the calls."""
     if row.keys == "seen":
         return _repeated(seen_keys(), calls)
+    if row.keys == "hot":
+        return seen_keys()[:1] * calls
     if row.keys == "banned":
         return _repeated(banned_keys(), calls)
     serial = next(_serial)

@@ -62,6 +62,14 @@ class Contestant:
         return f"{self.library} {self.name}".strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """The peers on one kind of store, and the packages whose versions matter."""
+
+    peers: Sequence[Contestant]
+    libraries: Sequence[str]
+
+
 def policy(rules: Rules) -> Policy:
     """Return our rules; in an attack a higher threshold stays awake, so that what is swallowed must be told."""
     if rules == "attack":

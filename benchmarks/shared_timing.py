@@ -10,9 +10,9 @@ from threading import Barrier, Thread
 from time import perf_counter_ns
 from typing import Any, Final, Self
 
-from benchmarks.redis_contestants import ATTACK_LIMIT, Answer, AsyncSubject, Contestant, Rules, Subject
-from benchmarks.redis_rows import Row, banned_keys, keys_of, seen_keys
 from benchmarks.servers import Site
+from benchmarks.shared_contestants import ATTACK_LIMIT, Answer, AsyncSubject, Contestant, Rules, Subject
+from benchmarks.shared_rows import Row, banned_keys, keys_of, seen_keys
 
 STRETCH: Final = 2_000
 """Calls of one thread between two looks at the answers, while the clock stands."""

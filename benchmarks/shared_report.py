@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks.redis_bench import Found, Pair
-from benchmarks.redis_contestants import Contestant
 from benchmarks.redis_costs import Costs
 from benchmarks.redis_faults import AFTER_MS, OPEN_MS, Faults
-from benchmarks.redis_peers import LIBRARIES, PEERS
-from benchmarks.redis_rows import Row
 from benchmarks.results import Spread, spread
+from benchmarks.shared_bench import Found, Pair
+from benchmarks.shared_contestants import Contestant
+from benchmarks.shared_rows import Row
 
 SERVER_BOUND = 12.0
 
@@ -44,7 +43,7 @@ def targets(found: Found) -> list[Target]:
         if row.bound is not None:
             told.append(Target(f"{row}", str(best), _ratio(found, row, best), row.bound, at_least=True))
         if row.p99_bound is not None:
-            rival = min(PEERS, key=lambda peer: _spread(found, row, peer, _peer_p99).median)
+            rival = min(found.peers(row), key=lambda peer: _spread(found, row, peer, _peer_p99).median)
             told.append(
                 Target(f"{row}, p99", str(rival), _spread(found, row, rival, _p99_ratio), row.p99_bound, at_least=False)
             )
@@ -162,7 +161,7 @@ def _faults_object(faults: Faults) -> dict[str, Any]:
 
 def _best(found: Found, row: Row) -> Contestant:
     """Return the peer with the least cost in a row."""
-    return min(PEERS, key=lambda peer: _ratio(found, row, peer).median)
+    return min(found.peers(row), key=lambda peer: _ratio(found, row, peer).median)
 
 
 def _ratio(found: Found, row: Row, peer: Contestant) -> Spread:
@@ -198,7 +197,7 @@ def _aligned(rows: list[list[str]], *, right: int) -> list[str]:
 
 
 def _machine(found: Found) -> dict[str, Any]:
-    names = ("banhammer-limiter", "redis", *LIBRARIES)
+    names = ("banhammer-limiter", *found.libraries)
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.system(),
