@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from banhammer import BackendError, Policy, Threshold
+from banhammer.backends.redis import tls
+from banhammer.backends.redis.settings import from_url
 from servers import programs
 from servers.ports import HOST
 from servers.standalone import Standalone
@@ -45,6 +47,26 @@ def test_a_store_is_reached_over_tls(server: Standalone, kind: str) -> None:
     with Side(kind, server.url, [POLICY]) as side:
         assert not any(side.hit("key", "api").degraded for _ in range(3))
         assert side.call("status", "key", "api").remaining == (999_997,)
+
+
+def test_connections_of_threads_and_event_loops_share_a_context_for_a_while(
+    server: Standalone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To make one takes longer than a deadline; after a while certificates may have been renewed."""
+    settings, _ = from_url(server.url)
+
+    def context() -> object:
+        connection = settings.connection(None, 5.0, aio_=False, sentinel=False)
+        connection.connect()
+        used = connection._sock.context
+        connection.disconnect()
+        assert settings.connection(None, 5.0, aio_=True, sentinel=False).ssl_context.get() is used
+        return used
+
+    first = context()
+    assert context() is first
+    monkeypatch.setattr(tls, "KEPT", 0.0)
+    assert settings.connection(None, 5.0, aio_=True, sentinel=False).ssl_context.get() is not first
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted(server: Standalone, kind: str) -> None:

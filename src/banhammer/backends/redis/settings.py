@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from banhammer.backends import query as own_settings
+from banhammer.backends.redis.tls import SharedContext, TlsConnection
 from banhammer.errors import ConfigError
 
 Address = tuple[str, int]
@@ -28,11 +29,12 @@ SENTINEL_PORT: Final = 26379
 CLUSTER_PARTITIONS: Final = 16
 SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 
-_TWINS: Final = {
-    sync.Connection: aio.Connection,
-    sync.SSLConnection: aio.SSLConnection,
-    sync.UnixDomainSocketConnection: aio.UnixDomainSocketConnection,
+_TWINS: Final[dict[type, tuple[Any, Any]]] = {
+    sync.Connection: (aio.Connection, sync.Connection),
+    sync.SSLConnection: (aio.SSLConnection, TlsConnection),
+    sync.UnixDomainSocketConnection: (aio.UnixDomainSocketConnection, sync.UnixDomainSocketConnection),
 }
+"""The connection for event loops and that for threads."""
 _OURS: Final = (
     "connection_class", "decode_responses", "driver_info", "event_dispatcher", "health_check_interval",
     "himport_registry", "host", "legacy_responses", "lib_name", "lib_version", "maint_notifications_config",
@@ -65,11 +67,15 @@ class Settings:
         self._kind = kind
         self._options = {name: value for name, value in options.items() if name not in _OURS}
         self._sentinel_options = {name: value for name, value in (sentinel_options or {}).items() if name not in _OURS}
+        self._contexts: dict[bool, SharedContext] = {}
         try:
             self.connection(None, 1.0, aio_=False, sentinel=bool(service))
             self.connection(None, 1.0, aio_=True, sentinel=False)
         except TypeError as error:
             raise ConfigError(f"backend: {_unknown(error)} is no setting of a connection; leave it out") from None
+        if kind is sync.SSLConnection:
+            for sentinel in {False, bool(service)}:
+                self._contexts[sentinel] = SharedContext(partial(self._made, None, 1.0, aio_=True, sentinel=sentinel))
 
     @property
     def partitions(self) -> int:
@@ -78,11 +84,18 @@ class Settings:
 
     def connection(self, address: Address | None, timeout: float, *, aio_: bool, sentinel: bool) -> Any:
         """Return a connection that is not connected yet, to `address`, by default the first; `timeout` in seconds."""
+        made = self._made(address, timeout, aio_=aio_, sentinel=sentinel)
+        if sentinel in self._contexts:
+            self._contexts[sentinel].give(made)
+        return made
+
+    def _made(self, address: Address | None, timeout: float, *, aio_: bool, sentinel: bool) -> Any:
         options = dict(self._sentinel_options if sentinel else self._options)
         if self.addresses:
             options["host"], options["port"] = address or self.addresses[0]
         retry = AioRetry if aio_ else Retry
-        kind = _TWINS[self._kind] if aio_ else self._kind
+        asyncs, threads = _TWINS[self._kind]
+        kind = asyncs if aio_ else threads
         return kind(
             **options,
             socket_timeout=timeout,
