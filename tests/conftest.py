@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 
+os.environ.setdefault("BANHAMMER_LOAD_PLUGINS", "")  # Whatever is installed here, tests meet the built-in ones.
+
 pytest_plugins = ["redis_fixtures"]
 
 CALM = [HealthCheck.too_slow, HealthCheck.data_too_large]
