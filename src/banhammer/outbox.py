@@ -80,8 +80,11 @@ class Outbox(Protocol):
         """Return what another worker has not touched for `idle` seconds, without the actions that ran."""
         ...
 
-    def keep(self, deliveries: Sequence[Delivery]) -> None:
-        """Say that these are still being worked on, so that nobody claims them."""
+    def keep(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Say that these are still being worked on, so that nobody claims them; return those that surely are.
+
+        What another worker has claimed meanwhile stays that one's.
+        """
         ...
 
     def write(self, notes: Sequence[Note]) -> list[Note]:

@@ -86,13 +86,14 @@ class Worker:
         if self._open_outbox is None:
             return
         self._waits = False
+        crew = self._crew
         courier = self._courier
         if courier is None:
-            crew = self._crew
             with crew.lock:
-                if self._courier is None:
-                    self._courier = Courier(self._open_outbox(), self._deliverable, crew.add, lambda: _wake(crew))
-            return
+                courier = self._courier or Courier(
+                    self._open_outbox(), self._deliverable, crew.add, lambda: _wake(crew)
+                )
+                self._courier = courier
         courier.look()
 
     def begin(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -164,7 +165,7 @@ class Worker:
 
     def _perform(self, job: Job) -> None:
         courier = self._courier
-        if job.delivery.place is not None and (courier is None or not courier.holds(job.delivery)):
+        if job.delivery.place is not None and (courier is None or not courier.begins(job)):
             raise _Lost
         run(self._actions[job.name], job.delivery.escalation, lambda: self._loop, self._deadline(job))
 
@@ -196,10 +197,13 @@ class Worker:
         return wait
 
     def _tell(self, job: Job, kind: Literal["ran", "failed", "dead", "lost"], error: str = "") -> None:
-        if self._told is not None and kind != "lost":
-            self._told(job.delivery.escalation, job.name, kind, error)
         if job.delivery.place is not None and self._courier is not None:
             self._courier.ended(job, kind, error)
+        if self._told is not None and kind != "lost":
+            try:
+                self._told(job.delivery.escalation, job.name, kind, error)
+            except Exception as failure:
+                log.warning("what became of action %s could not be told: %s", job.name, _described(failure))
 
 
 class _Lost(Exception):  # noqa: N818  # A signal between two functions here, never seen outside.
@@ -222,4 +226,8 @@ def _described(error: BaseException) -> str:
     """Return an error in one line: its class, its text without control characters, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(str(error))}{place}"
+    try:
+        text = str(error)
+    except Exception:  # An error of a plugin's own may fail at that too.
+        text = "an error that has no text"
+    return f"{one_line(type(error).__name__)}: {one_line(text)}{one_line(place)}"

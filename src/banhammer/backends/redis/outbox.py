@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 from redis.exceptions import RedisError
 
 from banhammer.backends.redis.entries import GROUP, entry, read_entry
+from banhammer.backends.redis.scripts import HAND_OVER
 from banhammer.backends.redis.streams import Command, Streams, Told, sound
 from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note
@@ -94,23 +95,37 @@ class RedisOutbox:
         self.write([Note("done", each) for each in begun if not each.names])
         return [each for each in begun if each.names]
 
-    def keep(self, deliveries: Sequence[Delivery]) -> None:
-        """Say that these are still being worked on, so that nobody claims them."""
-        by_partition: dict[int, list[str]] = {}
+    def keep(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Say that these are still being worked on, so that nobody claims them; return those that are."""
+        mine: dict[int, dict[str, Delivery]] = {}
         for delivery in deliveries:
             place = _place(delivery)
-            by_partition.setdefault(place.partition, []).append(place.entry)
+            mine.setdefault(place.partition, {})[place.entry] = delivery
         told = self._streams.ask(
-            {
-                partition: [("XCLAIM", self._stream(partition), GROUP, self._consumer, "0", *names, "JUSTID")]
-                for partition, names in by_partition.items()
-            }
+            {partition: [self._hand_over(partition, self._consumer, 0, each)] for partition, each in mine.items()}
         )
-        for answers in told.values():
-            sound(answers)
+        return [
+            mine[partition][name.decode()]
+            for partition, answers in told.items()
+            if isinstance(answers, list) and isinstance(answers[0], list)
+            for name in answers[0]
+        ]
 
     def write(self, notes: Sequence[Note]) -> list[Note]:
-        """Write notes down; return those of a partition that could not be asked, or refused."""
+        """Write notes down; return those of a partition that could not be asked, or refused.
+
+        Dead letters come first: an escalation may only be forgotten once it is one.
+        """
+        unwritten = self._written([note for note in notes if note.kind == "dead"])
+        at_fault = {_place(note.delivery).partition for note in unwritten}
+        rest: list[Note] = []
+        for note in notes:
+            if note.kind != "dead":
+                (unwritten if _place(note.delivery).partition in at_fault else rest).append(note)
+        return unwritten + self._written(rest)
+
+    def _written(self, notes: Sequence[Note]) -> list[Note]:
+        """Write notes down as they come; return those that could not be."""
         by_partition: dict[int, list[Note]] = {}
         for note in notes:
             by_partition.setdefault(_place(note.delivery).partition, []).append(note)
@@ -215,13 +230,17 @@ class RedisOutbox:
             yield ("HSET", marks, f"{place.entry}|{note.name}", str(note.attempts))
         elif note.kind == "left":
             self._leave(place.partition, place.entry)
-            how = ("IDLE", str(LONG), "RETRYCOUNT", "0", "JUSTID")
-            yield ("XCLAIM", stream, GROUP, LEFTOVERS, "0", place.entry, *how)
+            yield self._hand_over(place.partition, LEFTOVERS, LONG, [place.entry])
         else:
             fields = entry(note.delivery.escalation, [note.name])
             more = ("action", note.name, "attempts", str(note.attempts), "error", note.error)
             dead = self._streams.names.dead(place.partition)
             yield ("XADD", dead, "MAXLEN", "~", str(MOST_DEAD), "*", *fields, *more)
+
+    def _hand_over(self, partition: int, consumer: str, idle: int, entries: Iterable[str]) -> Command:
+        """Return what hands entries that this worker still holds to a consumer, untouched for `idle` ms."""
+        arguments = (self._stream(partition), GROUP, self._consumer, consumer, str(idle), *entries)
+        return ("EVAL", HAND_OVER.text, "1", *arguments)
 
     def _leave(self, partition: int, name: str) -> None:
         self._strange[partition, name] = None
