@@ -150,7 +150,7 @@ class Worker:
     def _shadow(self, escalation: Escalation, names: tuple[str, ...]) -> None:
         for name in names:
             self.shadowed += 1
-            log.info("shadow: would run %s for key %r of policy %r", name, escalation.key, escalation.policy)
+            log.info("shadow: would run %s for key %s of policy %r", name, _shown(escalation.key), escalation.policy)
 
     def _queue(self, delivery: Delivery) -> None:
         crew = self._crew
@@ -180,8 +180,8 @@ class Worker:
         what = _described(error)
         if isinstance(error, GiveUp) or job.attempts >= terms.attempts:
             log.error(
-                "action %s failed for key %r of policy %r, for good after %d attempts: %s",
-                job.name, escalation.key, escalation.policy, job.attempts, what,
+                "action %s failed for key %s of policy %r, for good after %d attempts: %s",
+                job.name, _shown(escalation.key), escalation.policy, job.attempts, what,
             )  # fmt: skip
             if job.delivery.place is None:
                 letter = DeadLetter(f"{escalation.id}/{job.name}", escalation, job.name, job.attempts, what, time())
@@ -190,8 +190,8 @@ class Worker:
             return None
         wait = terms.wait(job.attempts, error)
         log.error(
-            "action %s failed for key %r of policy %r, again in %.1f s: %s",
-            job.name, escalation.key, escalation.policy, wait, what,
+            "action %s failed for key %s of policy %r, again in %.1f s: %s",
+            job.name, _shown(escalation.key), escalation.policy, wait, what,
         )  # fmt: skip
         self._tell(job, "failed", what)
         return wait
@@ -222,9 +222,14 @@ def _wake(crew: Crew) -> None:
         crew.changed.notify_all()
 
 
+def _shown(key: str) -> str:
+    """Return a key as a line of the log shows it."""
+    return one_line(repr(key))
+
+
 def _described(error: BaseException) -> str:
     """Return an error in one line: its class, its text without control characters, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     try:
         text = str(error)
