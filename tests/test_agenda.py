@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_an_action_that_is_slow_passes_those_of_others_that_came_later() -> None
     quick = jobs(*(f"{number}/quick" for number in range(9)))
     agenda.add(quick)
     assert begun(agenda, 0.0) == [*slow[:3], quick[0]]
-    for job, following in zip(quick, quick[1:], strict=False):
+    for job, following in pairwise(quick):
         agenda.over(job)
         assert begun(agenda, LONG) == [following]
 
@@ -149,6 +150,7 @@ def test_attempts_of_others_are_counted_on() -> None:
     assert [Job(delivery, name).attempts for name in delivery.names] == [3, 0]
 
 
+Step = tuple[Any, ...]
 LANES = st.sampled_from([f"{key}/{name}" for key in "abc" for name in ("x", "y", "z")])
 STEPS = st.lists(
     st.one_of(

@@ -48,7 +48,7 @@ class Worker:
         outbox: Callable[[], Outbox] | None = None,
         told: Callable[[Escalation, str, str, str], object] | None = None,
     ) -> None:
-        watching = {f"plugin {name}": observer for name, observer in (observers or {}).items()}
+        watching = {f"plugin {name}": _Watching(observer) for name, observer in (observers or {}).items()}
         self._observers = tuple(watching)
         self._actions: dict[str, Action] = {**actions, **watching}
         own = {name: _terms(name, action) for name, action in actions.items()}
@@ -204,6 +204,13 @@ class Worker:
                 self._told(job.delivery.escalation, job.name, kind, error)
             except Exception as failure:
                 log.warning("what became of action %s could not be told: %s", job.name, _described(failure))
+
+
+class _Watching:
+    """What watches every escalation, lifted bans too."""
+
+    def __init__(self, observer: Callable[[Escalation], Any]) -> None:
+        self.run = self.lift = observer
 
 
 class _Lost(Exception):  # noqa: N818  # A signal between two functions here, never seen outside.
