@@ -400,6 +400,6 @@ def test_wrong_settings_of_actions_are_told_at_once_with_their_paths() -> None:
         "actions.record_locl: nobody gives an action of this name; did you mean 'record_local'?",
         "actions.record_local.keep: 0; write a whole number from 1 to 1,000",
         "actions.note.attempts: 0; write an integer from 1 to 1,000",
-        "actions.note.colour: an action of the application has deadline, attempts, backoff, and no settings of its "
-        "own here",
+        "actions.note.colour: only a plugin's action has settings of its own; one of the application has deadline, "
+        "attempts, backoff",
     )

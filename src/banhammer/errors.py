@@ -52,8 +52,8 @@ class RetryAfter(BanhammerError):  # noqa: N818  # Says what to do, not what wen
     """Raised by an action that is to be tried again, not before `seconds` from now."""
 
     def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds = seconds
-        super().__init__(why or f"try again in {seconds:g} s")
+        self.seconds = float(seconds)
+        super().__init__(why or f"try again in {self.seconds:g} s")
 
 
 class GiveUp(BanhammerError):  # noqa: N818  # Says what to do, not what went wrong.

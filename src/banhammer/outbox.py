@@ -87,8 +87,11 @@ class Outbox(Protocol):
         """
         ...
 
-    def keep(self, deliveries: Sequence[Delivery]) -> None:
-        """Say that these are still being worked on, so that nobody claims them."""
+    def keep(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Say that these are still being worked on, so that nobody claims them; return those that surely are.
+
+        What another worker has claimed meanwhile stays that one's.
+        """
         ...
 
     def write(self, notes: Sequence[Note]) -> list[Note]:

@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions, version
-from typing import Any, Final, cast
+from importlib.metadata import EntryPoint, PackageNotFoundError, distributions, version
+from typing import Any, Final, NamedTuple, cast
 
 import pluggy
 
@@ -31,6 +31,13 @@ DISABLE: Final = "BANHAMMER_DISABLE_PLUGINS"
 
 Settings = Mapping[str, Mapping[str, Any]]
 Observer = Callable[[Any], object]
+
+
+class _Source(NamedTuple):
+    """The distribution that a plugin comes from."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +64,10 @@ class Plugin:
             given = self.call(hook, arguments)
             if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
                 return given
-            problem = f"its {hook} gave {given!r}; it must give a mapping by name"
+            problem = f"its {hook} gave {_kind(given)}; it must give a mapping by name"
         except mistake:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"its {hook} failed: {type(error).__name__}: {error}"
         _report(self.name, problem, "what it gives is left out")
         return {}
@@ -90,7 +97,7 @@ class Plugins:
         for plugin in self._sound:
             for name, action in self._made(plugin, settings, mistakes).items():
                 if not callable(action) and not callable(getattr(action, "run", None)):
-                    problem = f"its action {name!r} is {action!r}, neither a callable nor an object with run"
+                    problem = f"its action {name!r} is {_kind(action)}, neither a callable nor an object with run"
                     _report(plugin.name, problem, "that one is left out")
                 elif givers.setdefault(name, plugin.name) == plugin.name:
                     made[name] = action
@@ -105,9 +112,16 @@ class Plugins:
     def openers(self) -> dict[str, Callable[..., Any]]:
         """Return what opens a store, by the scheme of its URL."""
         openers: dict[str, Callable[..., Any]] = {}
+        givers: dict[str, str] = {}
         for plugin in self._sound:
             for scheme, opener in plugin.gives("banhammer_backends", {}).items():
-                openers.setdefault(str(scheme).lower(), opener)
+                name = scheme.lower()
+                if not callable(opener):
+                    _report(plugin.name, f"what opens {name!r} is {_kind(opener)}, no callable", "that one is left out")
+                elif givers.setdefault(name, plugin.name) == plugin.name:
+                    openers[name] = opener
+                else:
+                    _report(plugin.name, f"{givers[name]} opens {name!r} already", "that one is left out")
         return openers
 
     @staticmethod
@@ -134,11 +148,16 @@ def loaded() -> Plugins:
 @functools.cache
 def _loaded(only: frozenset[str] | None, without: frozenset[str] | None) -> Plugins:
     found = [_checked(name.rpartition(".")[0], OURS, _own_version(), import_module(name)) for name in BUILT_IN]
-    for distribution, entry_point in _installed():
-        names = {entry_point.name, distribution.name}
+    givers = {plugin.name: plugin.distribution for plugin in found}
+    for known_as, entry_point in _installed():
+        names = {entry_point.name, known_as.name}
         if (only is not None and not names & only) or names & (without or frozenset()):
             continue
-        found.append(_load(distribution, entry_point))
+        giver = givers.setdefault(entry_point.name, known_as.name)
+        if giver != known_as.name:
+            found.append(_left_out(entry_point.name, *known_as, f"{giver} has a plugin of this name already"))
+            continue
+        found.append(_load(known_as, entry_point))
     return Plugins(found)
 
 
@@ -149,25 +168,30 @@ def _own_version() -> str:
         return ""
 
 
-def _installed() -> Iterator[tuple[Distribution, EntryPoint]]:
+def _installed() -> Iterator[tuple[_Source, EntryPoint]]:
     seen = set()
     for distribution in distributions():
-        for entry_point in distribution.entry_points:
-            known = (distribution.name, entry_point.name)
-            if entry_point.group == PROJECT and known not in seen:  # An editable install may be found twice.
-                seen.add(known)
-                yield distribution, entry_point
+        try:
+            ours = [each for each in distribution.entry_points if each.group == PROJECT]
+            source = _Source(distribution.name, distribution.version) if ours else None
+        except Exception as error:  # What is left of an installation that failed must not hinder the application.
+            where = getattr(distribution, "_path", "a distribution")
+            _report(str(where), f"its metadata cannot be read: {type(error).__name__}: {error}", "it is left out")
+            continue
+        for entry_point in ours:
+            if source is not None and (source.name, entry_point.name) not in seen:  # Editable ones are found twice.
+                seen.add((source.name, entry_point.name))
+                yield source, entry_point
 
 
-def _load(distribution: Distribution, entry_point: EntryPoint) -> Plugin:
-    name, known_as = entry_point.name, (distribution.name, distribution.version)
+def _load(source: _Source, entry_point: EntryPoint) -> Plugin:
     try:
         plugin = entry_point.load()
     except BaseException as error:  # Also SystemExit: a plugin must not end the application.
         if isinstance(error, KeyboardInterrupt):
             raise
-        return _left_out(name, *known_as, f"it does not load: {type(error).__name__}: {error}")
-    return _checked(name, *known_as, plugin)
+        return _left_out(entry_point.name, *source, f"it does not load: {type(error).__name__}: {error}")
+    return _checked(entry_point.name, *source, plugin)
 
 
 def _checked(name: str, distribution: str, version: str, plugin: object) -> Plugin:
@@ -194,6 +218,11 @@ def _left_out(name: str, distribution: str, version: str, problem: str) -> Plugi
 def _report(name: str, problem: str, consequence: str) -> None:
     """Log what is wrong with a plugin, once a process."""
     log.warning("plugin %s: %s; %s", one_line(name), one_line(problem), consequence)
+
+
+def _kind(given: object) -> str:
+    """Return what something is, without what it holds: that may be secret."""
+    return "None" if given is None else f"a {type(given).__name__}"
 
 
 def _names(variable: str) -> frozenset[str] | None:

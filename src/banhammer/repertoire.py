@@ -55,7 +55,7 @@ def make(tables: Tables, given: Collection[str] | None = ()) -> Made:
             hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
             unread[name] = f"nobody gives an action of this name{hint}"
         else:
-            own = f"an action of the application has {', '.join(TERMS)}, and no settings of its own here"
+            own = f"only a plugin's action has settings of its own; one of the application has {', '.join(TERMS)}"
             found += (f"{setting}: {own}" for setting in _without_terms(table))
     return Made(actions, {name: found for name, found in mistakes.items() if found}, unread)
 

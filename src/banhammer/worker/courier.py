@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from time import monotonic
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic, sleep
 from typing import Final, Literal
 
-from banhammer.errors import BackendError
+from banhammer.errors import BackendError, one_line
 from banhammer.outbox import Delivery, Note, Outbox
 from banhammer.worker.agenda import Job
 from banhammer.worker.terms import Terms
@@ -17,6 +17,8 @@ log = logging.getLogger("banhammer")
 
 HOLD: Final = 32
 """Escalations in hand at once; they are kept, so that waiting for their turn makes nobody else claim them."""
+MOST: Final = 1_000
+"""In hand at once with those of which all that is left has failed, and waits to be tried again."""
 EVERY: Final = 0.1
 """Seconds between two looks into the store; with nothing there it becomes `SELDOM`."""
 SELDOM: Final = 0.5
@@ -24,6 +26,18 @@ GAP: Final = 0.005
 """Seconds between two looks when there is always more."""
 CLAIM_EVERY: Final = 3.0
 """Seconds between two looks for what other workers left behind."""
+
+
+class _Hand:
+    """A delivery in hand: which actions have not ended, which of them wait to be tried again, and when it was last
+    surely this worker's."""
+
+    __slots__ = ("kept_at", "left", "waiting")
+
+    def __init__(self, names: Iterable[str], kept_at: float) -> None:
+        self.left = set(names)
+        self.waiting: set[str] = set()
+        self.kept_at = kept_at
 
 
 class Courier:
@@ -47,8 +61,8 @@ class Courier:
         longest = max((terms.deadline for terms in known.values()), default=Terms().deadline)
         self._idle = 2 * longest / 1e6 + 1
         self._condition = threading.Condition(threading.RLock())
-        self._open: dict[Delivery, set[str]] = {}  # What is in hand, and which of its actions have not ended.
-        self._behind: list[Job] = []  # What must wait for earlier escalations of the same key.
+        self._open: dict[Delivery, _Hand] = {}
+        self._behind: list[Job] = []  # What has not begun, and may have to wait for earlier escalations of its key.
         self._notes: list[Note] = []
         self._busy = False
         self._wanted = True
@@ -56,14 +70,19 @@ class Courier:
         self._away = False
         self._pause = EVERY
         self._claim_at = self._keep_at = 0.0
-        self._kept_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="banhammer-courier", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def look(self) -> None:
-        """Look into the store at once."""
+        """Look into the store at once; a hit does not fail because no thread can be had for it."""
         with self._condition:
             self._wanted = True
+            if self._thread is None and not self._over:
+                thread = threading.Thread(target=self._run, name="banhammer-courier", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return
+                self._thread = thread
             self._condition.notify_all()
 
     @property
@@ -72,22 +91,32 @@ class Courier:
         with self._condition:
             return not (self._wanted or self._notes or self._busy or self._behind)
 
-    def holds(self, delivery: Delivery) -> bool:
-        """Return whether a delivery is surely still this worker's: after a long sleep another may have claimed it."""
-        return monotonic() - self._kept_at < self._idle * 0.9 and delivery in self._open
+    def begins(self, job: Job) -> bool:
+        """Take note that a job begins; return whether it is surely still this worker's.
+
+        After a long sleep another worker may have claimed it.
+        """
+        with self._condition:
+            hand = self._open.get(job.delivery)
+            if hand is None or monotonic() - hand.kept_at > self._idle * 0.9:
+                return False
+            hand.waiting.discard(job.name)
+            return True
 
     def ended(self, job: Job, kind: Literal["ran", "failed", "dead", "lost"], error: str = "") -> None:
         """Take note that a job `ran`, `failed` and is tried again, is `dead`, or was `lost` to another worker."""
         delivery = job.delivery
         with self._condition:
-            left = self._open.get(delivery)
-            if left is None:
+            hand = self._open.get(delivery)
+            if hand is None:
                 return
             if kind in ("failed", "dead"):
                 self._notes.append(Note(kind, delivery, job.name, job.attempts, error))
-            if kind != "failed":
-                left.discard(job.name)
-                self._end(delivery, job, left, lost=kind == "lost")
+            if kind == "failed":
+                hand.waiting.add(job.name)
+            else:
+                hand.left.discard(job.name)
+                self._end(delivery, job, hand.left, lost=kind == "lost")
             self._condition.notify_all()
 
     def _end(self, delivery: Delivery, job: Job, left: set[str], *, lost: bool) -> None:
@@ -105,7 +134,7 @@ class Courier:
     def close(self, timeout: float) -> None:
         """Write down what ended, hand back what did not, and end, within `timeout` seconds."""
         self.stop()
-        if self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def stop(self) -> None:
@@ -115,83 +144,117 @@ class Courier:
             self._condition.notify_all()
 
     def _run(self) -> None:
-        while True:
+        while not self._over:
             began = monotonic()
             self._round(began)
             with self._condition:
-                if self._over:
-                    break
-                pause = self._pause
-                if (self._wanted or self._notes) and not self._away:
-                    pause = max(began + GAP - monotonic(), 0)
-                if pause:
-                    self._condition.wait(pause)
+                self._condition.wait_for(self._is_called, self._pause)
+            sleep(max(began + GAP - monotonic(), 0))
         self._hand_back()
 
+    def _is_called(self) -> bool:
+        """Return whether there is something to do before the pause is over."""
+        return self._over or (bool(self._wanted or self._notes) and not self._away)
+
     def _round(self, now: float) -> None:
+        """Write, keep, claim and take; what one of them cannot do keeps none of the others."""
         with self._condition:
             wanted, self._wanted, self._busy = self._wanted, False, True
-        again = False
-        try:
-            self._write()
-            again = self._fetch(now)  # Where there was something, there may be more.
-        except BackendError as error:
-            again = wanted
-            self._tell(error)
+        found, error = False, None
+        for step in (self._write, self._keep, self._claim, self._take, self._start):
+            try:
+                found = step(now) or found  # Where there was something, there may be more.
+            except BackendError as failure:
+                error = failure
+            except Exception as failure:
+                log.exception("a mistake in the delivery of escalations")
+                error = BackendError(f"{type(failure).__name__}: {one_line(str(failure))}")
+        self._tell(error)
+        if found:
+            self._pause = 0.0
+        elif error is not None:
             self._pause = SELDOM
         else:
-            self._tell(None)
-            self._pause = EVERY if again or wanted or self._behind else min(self._pause * 2, SELDOM)
+            self._pause = EVERY if wanted or self._behind else min(max(self._pause, EVERY / 2) * 2, SELDOM)
         with self._condition:
-            self._wanted = self._wanted or again
+            self._wanted = self._wanted or found or (wanted and error is not None)
             self._busy = False
         self._changed()
 
-    def _fetch(self, now: float) -> bool:
-        """Take what is new, claim what was left behind, keep what is in hand; return whether anything came."""
-        came = 0
-        if len(self._open) < HOLD:
-            came += self._open_all(self._outbox.take(HOLD - len(self._open)))
-        if now >= self._claim_at and len(self._open) < HOLD:
-            self._claim_at = now + CLAIM_EVERY
-            came += self._open_all(self._outbox.claim(HOLD - len(self._open), self._idle))
-        if now >= self._keep_at and self._open:
-            self._outbox.keep(list(self._open))
-        if now >= self._keep_at or not self._open:
-            self._keep_at = now + self._idle / 4
-            self._kept_at = now
-        self._start()
-        return came > 0
+    def _write(self, _: float = 0.0) -> bool:
+        """Write down what ended."""
+        with self._condition:
+            notes, self._notes = self._notes, []
+        if not notes:
+            return False
+        unwritten = self._outbox.write(notes)
+        if unwritten:
+            with self._condition:
+                self._notes = unwritten + self._notes
+            raise BackendError("what became of some escalations could not be written down yet")
+        return False
 
-    def _open_all(self, deliveries: Sequence[Delivery]) -> int:
-        """Take deliveries in hand and return how many; one of which this worker knows no action is left to others."""
-        for delivery in deliveries:
+    def _keep(self, now: float) -> bool:
+        """Keep what is in hand, so that nobody claims it."""
+        if now < self._keep_at:
+            return False
+        with self._condition:
+            mine = list(self._open)
+        kept = self._outbox.keep(mine) if mine else []
+        with self._condition:
+            for delivery in kept:
+                if delivery in self._open:
+                    self._open[delivery].kept_at = now
+        self._keep_at = now + self._idle / 4
+        return False
+
+    def _claim(self, now: float) -> bool:
+        """Claim what other workers left behind, before what is new: it is older."""
+        room = self._room()
+        if now < self._claim_at or room <= 0:
+            return False
+        self._claim_at = now + CLAIM_EVERY
+        found = self._outbox.claim(room, self._idle)
+        if found:
+            self._claim_at = now
+        return self._in_hand(found, now)
+
+    def _take(self, now: float) -> bool:
+        """Take what is new."""
+        room = self._room()
+        return room > 0 and self._in_hand(self._outbox.take(room), now)
+
+    def _room(self) -> int:
+        with self._condition:
+            busy = sum(hand.left > hand.waiting for hand in self._open.values())
+            return min(HOLD - busy, MOST - len(self._open))
+
+    def _in_hand(self, found: list[Delivery], now: float) -> bool:
+        """Take in hand what was found; return whether anything was."""
+        for delivery in found:
             names = [name for name in delivery.names if name in self._known]
             with self._condition:
                 if names:
-                    self._open[delivery] = set(names)
+                    self._open[delivery] = _Hand(names, now)
                 else:
                     self._notes.append(Note("left", delivery))
             self._behind += [Job(delivery, name) for name in names]
-        return len(deliveries)
+        return bool(found)
 
-    def _start(self) -> None:
+    def _start(self, _: float) -> bool:
         """Begin what need not wait for earlier escalations of the same key."""
         jobs = self._behind
-        if jobs:
-            ready = self._outbox.ready([(job.delivery, job.name) for job in jobs])
-            self._behind = [job for job, may in zip(jobs, ready, strict=True) if not may]
-            self._begin([job for job, may in zip(jobs, ready, strict=True) if may])
-
-    def _write(self) -> None:
+        if not jobs:
+            return False
+        ready = self._outbox.ready([(job.delivery, job.name) for job in jobs])
+        self._behind = [job for job, may in zip(jobs, ready, strict=True) if not may]
         with self._condition:
-            notes, self._notes = self._notes, []
-        if notes:
-            unwritten = self._outbox.write(notes)
-            with self._condition:
-                self._notes = unwritten + self._notes
-            if unwritten:
-                raise BackendError("what became of some escalations could not be written down yet")
+            for job, may in zip(jobs, ready, strict=True):
+                if job.delivery in self._open:
+                    waiting = self._open[job.delivery].waiting
+                    (waiting.discard if may else waiting.add)(job.name)
+        self._begin([job for job, may in zip(jobs, ready, strict=True) if may])
+        return False
 
     def _hand_back(self) -> None:
         with self._condition:

@@ -43,7 +43,7 @@ class Crew:
         self._work = threading.Condition(self.lock)
         self._watch = threading.Condition(self.lock)
         self.agenda = Agenda(SLOTS)
-        self._left_alone: set[Job] = set()
+        self._left_alone: set[threading.Thread] = set()
         self._hanging: Counter[str] = Counter()
         self._members: set[threading.Thread] = set()
         self._idle = 0
@@ -55,8 +55,7 @@ class Crew:
         with self.lock:
             self.agenda.add(jobs)
             if not self._watching and not self._over:
-                self._watching = True
-                self._start(self._keep_watch, "banhammer")
+                self._watching = self._start(self._keep_watch, "banhammer")
             elif self._idle:
                 self._work.notify()
             else:
@@ -73,10 +72,15 @@ class Crew:
             for condition in (self._work, self._watch, self.changed):
                 condition.notify_all()
 
-    def _start(self, target: Callable[[], None], name: str) -> None:
+    def _start(self, target: Callable[[], None], name: str) -> bool:
+        """Start a thread; return whether one could be had: a hit does not fail for want of one."""
         thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
         self._members.add(thread)
+        return True
 
     def _keep_watch(self) -> None:
         """See to it that there is a thread for each job that may begin, and that none takes longer than it may."""
@@ -85,13 +89,14 @@ class Crew:
             while not self._over:
                 now = monotonic()
                 self._leave_alone_what_hangs(now)
+                served = True
                 if self.agenda.starved(now) and not self._idle and len(self._members) - 1 < SLOTS:
-                    self._start(self._serve, "banhammer-action")
+                    served = self._start(self._serve, "banhammer-action")
                 if self.agenda.size:
                     idle_since = now
                 elif now - idle_since > IDLE:
                     break
-                at = self.agenda.changes_at()
+                at = self.agenda.changes_at() if served else None
                 self._watch.wait(TICK if at is None else min(max(at - now, 0.001), TICK))
             self._watching = False
             self._members.discard(threading.current_thread())
@@ -100,7 +105,7 @@ class Crew:
         for job in list(self.agenda.running):
             deadline = self._deadline(job)
             if now - job.began > deadline + GRACE and job.thread is not None:
-                self._left_alone.add(job)
+                self._left_alone.add(job.thread)
                 self._hanging[job.name] += 1
                 self._members.discard(job.thread)
                 self._finish(job, TimeoutError(f"it did not end within {deadline:g} s"))
@@ -117,8 +122,8 @@ class Crew:
             except BaseException as failure:  # Also SystemExit: an action that exits ends itself, not the crew.
                 error = failure
             with self.lock:
-                if job in self._left_alone:
-                    self._left_alone.discard(job)
+                if me in self._left_alone:  # Its job has been given to another thread, and may be over.
+                    self._left_alone.discard(me)
                     self._hanging[job.name] -= 1
                     return
                 self._finish(job, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import wait
 from time import monotonic
 from typing import Any, Final
@@ -29,11 +29,11 @@ def run(
     else:
         act = action if callable(action) else action.run
     result = act(escalation) if act is not None else None
-    if inspect.iscoroutine(result):
+    if inspect.isawaitable(result):
         _finish(result, loop(), deadline)
 
 
-def _finish(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop | None, deadline: float) -> None:
+def _finish(awaited: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, deadline: float) -> None:
     """Run a coroutine to its end on the application's loop, or on one of its own where that does not run.
 
     Raises `RuntimeError` where the loop stopped in the middle of it.
@@ -43,7 +43,7 @@ def _finish(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop
     async def within() -> None:
         started.set()
         async with asyncio.timeout(deadline):
-            await coroutine
+            await awaited
 
     outer = within()
     if loop is None or not loop.is_running():

@@ -35,8 +35,8 @@ class Terms:
 
         An action that asks for a wait of its own gets it, up to an hour.
         """
-        if isinstance(error, RetryAfter):
-            return min(max(error.seconds, 0.0), LONGEST_ASKED / 1e6)
+        if isinstance(error, RetryAfter) and error.seconds >= 0:  # Not where it is no number.
+            return min(error.seconds, LONGEST_ASKED / 1e6)
         longest = min(self.backoff << min(attempts - 1, 32), max(LONGEST_WAIT, self.backoff))
         return longest * random.uniform(0.5, 1.0) / 1e6  # noqa: S311  # So that many do not come back at once.
 

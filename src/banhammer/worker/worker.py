@@ -47,7 +47,7 @@ class Worker:
         outbox: Callable[[], Outbox] | None = None,
         told: Callable[[Escalation, str, str, str], object] | None = None,
     ) -> None:
-        watching = {f"plugin {name}": observer for name, observer in (observers or {}).items()}
+        watching = {f"plugin {name}": _Watching(observer) for name, observer in (observers or {}).items()}
         self._observers = tuple(watching)
         self._actions: dict[str, Action] = {**actions, **watching}
         own = {name: _terms(name, action) for name, action in actions.items()}
@@ -85,13 +85,14 @@ class Worker:
         if self._open_outbox is None:
             return
         self._waits = False
+        crew = self._crew
         courier = self._courier
         if courier is None:
-            crew = self._crew
             with crew.lock:
-                if self._courier is None:
-                    self._courier = Courier(self._open_outbox(), self._deliverable, crew.add, lambda: _wake(crew))
-            return
+                courier = self._courier or Courier(
+                    self._open_outbox(), self._deliverable, crew.add, lambda: _wake(crew)
+                )
+                self._courier = courier
         courier.look()
 
     def begin(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -148,7 +149,7 @@ class Worker:
     def _shadow(self, escalation: Escalation, names: tuple[str, ...]) -> None:
         for name in names:
             self.shadowed += 1
-            log.info("shadow: would run %s for key %r of policy %r", name, escalation.key, escalation.policy)
+            log.info("shadow: would run %s for key %s of policy %r", name, _shown(escalation.key), escalation.policy)
 
     def _queue(self, delivery: Delivery) -> None:
         crew = self._crew
@@ -163,7 +164,7 @@ class Worker:
 
     def _perform(self, job: Job) -> None:
         courier = self._courier
-        if job.delivery.place is not None and (courier is None or not courier.holds(job.delivery)):
+        if job.delivery.place is not None and (courier is None or not courier.begins(job)):
             raise _Lost
         run(self._actions[job.name], job.delivery.escalation, lambda: self._loop, self._deadline(job))
 
@@ -178,8 +179,8 @@ class Worker:
         what = _described(error)
         if isinstance(error, GiveUp) or job.attempts >= terms.attempts:
             log.error(
-                "action %s failed for key %r of policy %r, for good after %d attempts: %s",
-                job.name, escalation.key, escalation.policy, job.attempts, what,
+                "action %s failed for key %s of policy %r, for good after %d attempts: %s",
+                job.name, _shown(escalation.key), escalation.policy, job.attempts, what,
             )  # fmt: skip
             if job.delivery.place is None:
                 letter = DeadLetter(f"{escalation.id}/{job.name}", escalation, job.name, job.attempts, what, time())
@@ -188,17 +189,27 @@ class Worker:
             return None
         wait = terms.wait(job.attempts, error)
         log.error(
-            "action %s failed for key %r of policy %r, again in %.1f s: %s",
-            job.name, escalation.key, escalation.policy, wait, what,
+            "action %s failed for key %s of policy %r, again in %.1f s: %s",
+            job.name, _shown(escalation.key), escalation.policy, wait, what,
         )  # fmt: skip
         self._tell(job, "failed", what)
         return wait
 
     def _tell(self, job: Job, kind: Literal["ran", "failed", "dead", "lost"], error: str = "") -> None:
-        if self._told is not None and kind != "lost":
-            self._told(job.delivery.escalation, job.name, kind, error)
         if job.delivery.place is not None and self._courier is not None:
             self._courier.ended(job, kind, error)
+        if self._told is not None and kind != "lost":
+            try:
+                self._told(job.delivery.escalation, job.name, kind, error)
+            except Exception as failure:
+                log.warning("what became of action %s could not be told: %s", job.name, _described(failure))
+
+
+class _Watching:
+    """What watches every escalation, lifted bans too."""
+
+    def __init__(self, observer: Callable[[Escalation], Any]) -> None:
+        self.run = self.lift = observer
 
 
 class _Lost(Exception):  # noqa: N818  # A signal between two functions here, never seen outside.
@@ -217,8 +228,17 @@ def _wake(crew: Crew) -> None:
         crew.changed.notify_all()
 
 
+def _shown(key: str) -> str:
+    """Return a key as a line of the log shows it."""
+    return one_line(repr(key))
+
+
 def _described(error: BaseException) -> str:
     """Return an error in one line: its class, its text without control characters, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(str(error))}{place}"
+    try:
+        text = str(error)
+    except Exception:  # An error of a plugin's own may fail at that too.
+        text = "an error that has no text"
+    return f"{one_line(type(error).__name__)}: {one_line(text)}{one_line(place)}"

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 from redis.exceptions import RedisError
 
 from banhammer.backends.redis.entries import GROUP, entry, entry_at, place_in_order, read_entry, subject
+from banhammer.backends.redis.scripts import HAND_OVER
 from banhammer.backends.redis.streams import Command, Streams, Told, sound
 from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note
@@ -84,7 +85,10 @@ class RedisOutbox:
             if mine:
                 found[partition] = dict(list(mine.items())[: max(room // self._streams.count, 1)])
         claimed = self._streams.ask(
-            {partition: [self._claiming(partition, least, *names)] for partition, names in found.items()}
+            {
+                partition: [("XCLAIM", self._stream(partition), GROUP, self._consumer, least, *names)]
+                for partition, names in found.items()
+            }
         )
         entries = {partition: sound(answers)[0] for partition, answers in claimed.items() if isinstance(answers, list)}
         begun = self._remembered(self._deliveries(told, entries, found))
@@ -124,21 +128,37 @@ class RedisOutbox:
                 left |= {each for each, mark in zip(same, marks, strict=True) if mark != RAN}
         return left
 
-    def keep(self, deliveries: Sequence[Delivery]) -> None:
-        """Say that these are still being worked on, so that nobody claims them."""
+    def keep(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Say that these are still being worked on, so that nobody claims them; return those that are."""
+        mine: dict[int, dict[str, Delivery]] = {}
+        for delivery in deliveries:
+            place = _place(delivery)
+            mine.setdefault(place.partition, {})[place.entry] = delivery
         told = self._streams.ask(
-            {
-                partition: [
-                    ("XCLAIM", self._stream(partition), GROUP, self._consumer, "0", *map(_entry, kept), "JUSTID")
-                ]
-                for partition, kept in _by_partition(deliveries).items()
-            }
+            {partition: [self._hand_over(partition, self._consumer, 0, each)] for partition, each in mine.items()}
         )
-        for answers in told.values():
-            sound(answers)
+        return [
+            mine[partition][name.decode()]
+            for partition, answers in told.items()
+            if isinstance(answers, list) and isinstance(answers[0], list)
+            for name in answers[0]
+        ]
 
     def write(self, notes: Sequence[Note]) -> list[Note]:
-        """Write notes down; return those of a partition that could not be asked, or refused."""
+        """Write notes down; return those of a partition that could not be asked, or refused.
+
+        Dead letters come first: an escalation may only be forgotten once it is one.
+        """
+        unwritten = self._written([note for note in notes if note.kind == "dead"])
+        at_fault = {_place(note.delivery).partition for note in unwritten}
+        rest: list[Note] = []
+        for note in notes:
+            if note.kind != "dead":
+                (unwritten if _place(note.delivery).partition in at_fault else rest).append(note)
+        return unwritten + self._written(rest)
+
+    def _written(self, notes: Sequence[Note]) -> list[Note]:
+        """Write notes down as they come; return those that could not be."""
         by_partition: dict[int, list[Note]] = {}
         for note in notes:
             by_partition.setdefault(_place(note.delivery).partition, []).append(note)
@@ -179,9 +199,6 @@ class RedisOutbox:
         told |= self._streams.ask({partition: commands[partition] for partition in missing})
         return told, {partition: sound(answers)[0] for partition, answers in told.items() if isinstance(answers, list)}
 
-    def _claiming(self, partition: int, *how: str) -> Command:
-        return ("XCLAIM", self._stream(partition), GROUP, self._consumer, *how)
-
     def _deliveries(
         self, told: Told, entries: Mapping[int, Iterable[Any]], taken: Mapping[int, Mapping[str, int]]
     ) -> list[Delivery]:
@@ -214,7 +231,9 @@ class RedisOutbox:
 
     def _remembered(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return deliveries that others began, without the actions that ran, and with what failed so far."""
-        by_partition = _by_partition(deliveries)
+        by_partition: dict[int, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_partition.setdefault(_place(delivery).partition, []).append(delivery)
         told = self._streams.ask(
             {
                 partition: [("HMGET", self._streams.names.marks(partition), *_marks(each)) for each in begun]
@@ -235,8 +254,7 @@ class RedisOutbox:
         if note.kind == "done":
             yield ("XACK", stream, GROUP, place.entry)
             yield ("XDEL", stream, place.entry)
-            who = subject(note.delivery.escalation)
-            yield ("ZREM", self._streams.names.order(place.partition), place_in_order(who, place.entry))
+            yield ("ZREM", self._streams.names.order(place.partition), _in_order(note.delivery))
             if len(place.names) > 1 or any(note.delivery.attempts.values()):
                 yield ("HDEL", marks, *_marks(note.delivery))
         elif note.kind == "ran":
@@ -246,13 +264,17 @@ class RedisOutbox:
             yield ("HSET", marks, f"{place.entry}|{note.name}", str(note.attempts))
         elif note.kind == "left":
             self._leave(place.partition, place.entry)
-            how = ("IDLE", str(LONG), "RETRYCOUNT", "0", "JUSTID")
-            yield ("XCLAIM", stream, GROUP, LEFTOVERS, "0", place.entry, *how)
+            yield self._hand_over(place.partition, LEFTOVERS, LONG, [place.entry])
         else:
             fields = entry(note.delivery.escalation, [note.name])
             more = ("action", note.name, "attempts", str(note.attempts), "error", note.error)
             dead = self._streams.names.dead(place.partition)
             yield ("XADD", dead, "MAXLEN", "~", str(MOST_DEAD), "*", *fields, *more)
+
+    def _hand_over(self, partition: int, consumer: str, idle: int, entries: Iterable[str]) -> Command:
+        """Return what hands entries that this worker still holds to a consumer, untouched for `idle` ms."""
+        arguments = (self._stream(partition), GROUP, self._consumer, consumer, str(idle), *entries)
+        return ("EVAL", HAND_OVER.text, "1", *arguments)
 
     def _leave(self, partition: int, name: str) -> None:
         self._strange[partition, name] = None
@@ -264,14 +286,13 @@ def _place(delivery: Delivery) -> Place:
     return cast(Place, delivery.place)
 
 
-def _entry(delivery: Delivery) -> str:
-    return _place(delivery).entry
+def _in_order(delivery: Delivery) -> str:
+    return place_in_order(subject(delivery.escalation), _place(delivery).entry)
 
 
 def _before(delivery: Delivery) -> tuple[str, str]:
     """Return the range, in the order of its key's entries, of those before this one."""
-    who = subject(delivery.escalation)
-    return f"[{who}|", f"({place_in_order(who, _entry(delivery))}"
+    return f"[{subject(delivery.escalation)}|", f"({_in_order(delivery)}"
 
 
 def _by_partition(deliveries: Iterable[Delivery]) -> dict[int, list[Delivery]]:

@@ -29,3 +29,4 @@ EVALUATE: Final = Script(_text("evaluate.lua"))
 EVALUATE_FULL: Final = Script(EVALUATE.text.replace("#!lua\n", "#!lua flags=no-writes\n", 1))
 """The same text for a server whose memory is full: it may run there because it declares to write nothing."""
 SWAP: Final = Script(_text("swap.lua"))
+HAND_OVER: Final = Script(_text("handover.lua"))

@@ -1,0 +1,404 @@
+"""Plugins are found among what is installed; one that is wrong is reported once and left out, and harms nobody."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from acting import PATIENCE
+from banhammer import BanHammer, ConfigError, Policy, Threshold, plugins
+from banhammer.backends import open_backend
+from banhammer.backends.memory import MemoryBackend
+from banhammer.config import load
+
+Install = Callable[..., Path]
+others: set[str] = set()
+"""The plugins that are installed beside a test's own, and their actions."""
+HEAD = "from banhammer import hookimpl\nseen = []\n"
+GIVES = """
+    @hookimpl
+    def banhammer_actions():
+        return {"ping": seen.append}
+"""
+READS = """
+    from banhammer import ConfigError
+
+    @hookimpl
+    def banhammer_actions(settings):
+        table = settings.get("ping")
+        if table is None:
+            return {}
+        mistakes = [f"{name}: {table[name]!r}; write less" for name in sorted(table) if name != "url"]
+        if mistakes:
+            raise ConfigError(mistakes)
+        return {"ping": lambda each: seen.append((table["url"], each))}
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a distribution that nothing but this test finds: a module of code, and its metadata."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    for variable in (plugins.LOAD, plugins.DISABLE):
+        monkeypatch.delenv(variable, raising=False)
+    before = set(sys.modules)
+    _forget()
+    others.update({plugin.name for plugin in plugins.loaded().all}, plugins.loaded().make({})[0])
+    _forget()
+
+    def install(name: str, code: str, *, entry: str | None = None, head: str = HEAD) -> Path:
+        module = f"plug_{name.replace('-', '_')}"
+        (site / f"{module}.py").write_text(head + dedent(code), "utf-8")
+        about = site / f"{name.replace('-', '_')}-1.2.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n", "utf-8")
+        (about / "entry_points.txt").write_text(f"[banhammer]\n{entry or name} = {module}\n", "utf-8")
+        return site
+
+    yield install
+    for name in set(sys.modules) - before:
+        if name.startswith("plug_"):
+            del sys.modules[name]
+    _forget()
+    others.clear()
+
+
+def _forget() -> None:
+    plugins._loaded.cache_clear()
+    plugins._report.cache_clear()
+
+
+def found(name: str) -> plugins.Plugin:
+    return next(plugin for plugin in plugins.loaded().all if plugin.name == name)
+
+
+def ran(name: str) -> list[Any]:
+    """Return what the plugin of a name has seen."""
+    seen: list[Any] = sys.modules[f"plug_{name}"].seen  # type: ignore[attr-defined]
+    return seen
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def trap(*actions: str) -> Policy:
+    return Policy("trap", [Threshold(1, "1h", burst=0, ban="1h", actions=actions)])
+
+
+def test_an_installed_plugin_gives_its_actions_when_a_hammer_is_built_and_not_before(install: Install) -> None:
+    install("pinger", GIVES)
+    assert "plug_pinger" not in sys.modules
+    with BanHammer([trap("ping")]) as hammer:
+        hammer.hit("k", "trap")
+        assert hammer.drain(PATIENCE)
+    assert [each.key for each in ran("pinger")] == ["k"]
+    told = found("pinger")
+    assert (told.distribution, told.version, told.hooks) == ("pinger", "1.2", ("banhammer_actions",))
+
+
+def test_a_class_an_object_or_a_module_may_be_a_plugin(install: Install) -> None:
+    code = """
+    class Plugin:
+        @hookimpl
+        def banhammer_actions(self, settings):
+            return {"ping": print}
+
+    plugin = Plugin()
+    """
+    site = install("pinger", code)
+    (site / "pinger-1.2.dist-info" / "entry_points.txt").write_text("[banhammer]\npinger = plug_pinger:plugin\n")
+    assert plugins.loaded().make({})[0]["ping"] is print
+
+
+WRONG = [
+    ("fails to import", "1 / 0", "it does not load: ZeroDivisionError: division by zero"),
+    ("exits", "raise SystemExit('bye\\nINFO forged')", "it does not load: SystemExit: bye\\nINFO forged"),
+    ("lacks what it imports", "import no_such_module", "it does not load: ModuleNotFoundError: No module named"),
+    ("is no python", "def (:", "it does not load: SyntaxError: "),
+    ("hook of another name", "@hookimpl\ndef banhammer_action(): return {}", "its hooks are not valid: unknown hook"),
+    (
+        "hook of other arguments",
+        "@hookimpl\ndef banhammer_actions(options): return {}",
+        "its hooks are not valid: Plugin 'plug_wrong' for hook 'banhammer_actions'",
+    ),
+    ("no hook", "pass", "it has no hook of banhammer"),
+    ("forgot the marker", "def banhammer_actions(): return {}", "it has no hook of banhammer"),
+]
+
+
+@pytest.mark.parametrize(("code", "problem"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_a_plugin_that_cannot_be_used_is_reported_once_and_left_out(
+    install: Install, caplog: pytest.LogCaptureFixture, code: str, problem: str
+) -> None:
+    install("wrong", code)
+    install("pinger", GIVES)
+    for _ in range(3):
+        with BanHammer([trap("ping")]) as hammer:
+            assert not hammer.hit("k", "trap")
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith(f"plugin wrong: {problem}")
+    assert warning.endswith("; it is left out")
+    assert warning.isprintable()
+    assert (found("wrong").problem or "").startswith(problem.replace("\\n", "\n"))
+    assert found("wrong").hooks == ()
+    with pytest.raises(ConfigError, match="unknown action 'pong'; did you mean 'ping'"):
+        BanHammer([trap("pong")])
+
+
+ANSWERS = [
+    ("no mapping", "return ['ping']", "its banhammer_actions gave a list; it must give a mapping by name"),
+    ("nothing", "return None", "its banhammer_actions gave None; it must give a mapping by name"),
+    ("no names", "return {1: print}", "its banhammer_actions gave a dict; it must give a mapping by name"),
+    ("an error", "raise OSError('no\\x1b')", "its banhammer_actions failed: OSError: no\\x1b"),
+    ("an exit", "raise SystemExit(3)", "its banhammer_actions failed: SystemExit: 3"),
+    (
+        "no action",
+        "return {'ping': {'token': 'sesame'}}",
+        "its action 'ping' is a dict, neither a callable nor an object with run",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "problem"), [case[1:] for case in ANSWERS], ids=[case[0] for case in ANSWERS])
+def test_what_a_plugin_cannot_mean_is_reported_once_and_left_out(
+    install: Install, caplog: pytest.LogCaptureFixture, body: str, problem: str
+) -> None:
+    install("wrong", f"@hookimpl\ndef banhammer_actions():\n    {body}\n")
+    for _ in range(2):
+        assert others.issuperset(plugins.loaded().make({})[0])
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith(f"plugin wrong: {problem}; ")
+    assert "sesame" not in warning
+
+
+def test_one_wrong_action_leaves_its_neighbours_in(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("half", "@hookimpl\ndef banhammer_actions():\n    return {'ping': print, 'pong': 5}\n")
+    actions = plugins.loaded().make({})[0]
+    assert ("ping" in actions, "pong" in actions) == (True, False)
+    assert warnings_of(caplog) == [
+        "plugin half: its action 'pong' is a int, neither a callable nor an object with run; that one is left out"
+    ]
+
+
+def test_of_two_plugins_with_one_name_the_first_is_taken(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("pinger", GIVES, entry="ping")
+    install("other", GIVES, entry="ping")
+    names = [plugin.distribution for plugin in plugins.loaded().all if plugin.name == "ping" and not plugin.problem]
+    (warning,) = warnings_of(caplog)
+    (first,) = names
+    assert warning == f"plugin ping: {first} has a plugin of this name already; it is left out"
+
+
+def test_of_two_actions_with_one_name_the_first_is_taken(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("one", GIVES)
+    install("two", GIVES)
+    install("greedy", "@hookimpl\ndef banhammer_actions():\n    return {'block_local': print}\n")
+    actions = plugins.loaded().make({})[0]
+    assert actions["block_local"] is not print
+    assert actions["ping"].__self__ in (ran("one"), ran("two"))
+    first, second = ("one", "two") if actions["ping"].__self__ is ran("one") else ("two", "one")
+    assert sorted(warnings_of(caplog)) == sorted(
+        [
+            f"plugin {second}: its action 'ping' is one of {first} too; that one is left out",
+            "plugin greedy: its action 'block_local' is one of banhammer.actions too; that one is left out",
+        ]
+    )
+
+
+def test_what_an_application_gives_comes_before_a_plugins(install: Install) -> None:
+    install("pinger", GIVES)
+    mine: list[Any] = []
+    with BanHammer([trap("ping")], actions={"ping": mine.append}) as hammer:
+        hammer.hit("k", "trap")
+        assert hammer.drain(PATIENCE)
+    assert (len(mine), ran("pinger")) == (1, [])
+
+
+def test_a_distribution_that_is_found_twice_is_loaded_once(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = install("pinger", GIVES)
+    again = tmp_path / "again"
+    again.symlink_to(site)
+    monkeypatch.syspath_prepend(again)
+    assert [plugin.name for plugin in plugins.loaded().all].count("pinger") == 1
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize("text", ["", "[banhammer\nx", "[banhammer]\nno equals sign\n", "\xff"])
+def test_what_is_left_of_an_installation_that_failed_hinders_nobody(install: Install, text: str) -> None:
+    site = install("pinger", GIVES)
+    for name in ("broken-1.0.dist-info", "~ird-1.0.dist-info", "empty.egg-info"):
+        (site / name).mkdir()
+        (site / name / "entry_points.txt").write_text(text, "latin-1")
+    (site / "entry.dist-info").mkdir()
+    (site / "entry.dist-info" / "entry_points.txt").write_text("[banhammer]\nx = plug_pinger\n")
+    assert "ping" in plugins.loaded().make({})[0]
+
+
+def test_variables_choose_what_is_loaded(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("pinger", GIVES, entry="ping")
+    install("other", GIVES.replace("ping", "pong"), entry="pong")
+
+    def loaded_with(**variables: str) -> set[str]:
+        for name in (plugins.LOAD, plugins.DISABLE):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return set(plugins.loaded().make({})[0]) - others
+
+    assert loaded_with() == {"ping", "pong"}
+    assert loaded_with(BANHAMMER_LOAD_PLUGINS="ping") == {"ping"}
+    assert loaded_with(BANHAMMER_LOAD_PLUGINS="other, nobody,") == {"pong"}
+    assert loaded_with(BANHAMMER_LOAD_PLUGINS="") == set()
+    assert loaded_with(BANHAMMER_DISABLE_PLUGINS="pinger") == {"pong"}
+    assert loaded_with(BANHAMMER_DISABLE_PLUGINS="") == {"ping", "pong"}
+    assert loaded_with(BANHAMMER_LOAD_PLUGINS="ping,pong", BANHAMMER_DISABLE_PLUGINS="pong") == {"ping"}
+
+
+def test_what_is_disabled_is_not_even_imported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("pinger", "1 / 0")
+    monkeypatch.setenv(plugins.DISABLE, "pinger")
+    assert others.issuperset(plugin.name for plugin in plugins.loaded().all)
+
+
+def test_observers_see_what_no_action_was_named_for_and_harm_nobody(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = "@hookimpl\ndef banhammer_escalated(escalation):\n    seen.append(escalation)\n"
+    install("watcher", watch)
+    install("broken", watch + "    raise OSError('no')\n")
+    install("exits", watch + "    raise SystemExit(1)\n")
+    with BanHammer([trap()]) as hammer:
+        assert not hammer.hit("k", "trap")
+        hammer.unban("k", "trap")
+        assert hammer.drain(PATIENCE)
+    for name in ("watcher", "broken", "exits"):
+        assert [each.verdict for each in ran(name)] == ["banned", "lifted"]
+    assert caplog.text.count("action plugin broken failed for key 'k'") == 2
+
+
+# Stores.
+
+
+def test_a_plugin_opens_stores_by_the_scheme_of_their_urls(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install(
+        "stores",
+        """
+        from banhammer.backends.memory import MemoryBackend
+
+        def open_small(url, *, deadline, denial_cache):
+            seen.append((url, deadline, denial_cache))
+            return MemoryBackend(max_keys=5)
+
+        @hookimpl
+        def banhammer_backends():
+            return {"small": open_small, "redis": open_small, "odd": 5}
+        """,
+    )
+    with BanHammer([trap()], backend="small://here", deadline="70ms") as hammer:
+        assert not hammer.hit("k", "trap")
+    assert ran("stores") == [("small://here", 70_000, None)]
+    backend = open_backend("SMALL://x")
+    assert isinstance(backend, MemoryBackend)
+    assert type(open_backend("redis://127.0.0.1:1")).__name__ == "RedisBackend"
+    with pytest.raises(ConfigError, match="did you mean 'small"):
+        open_backend("smal://x")
+    assert warnings_of(caplog) == [
+        "plugin stores: banhammer.backends opens 'redis' already; that one is left out",
+        "plugin stores: what opens 'odd' is a int, no callable; that one is left out",
+    ]
+
+
+# Settings.
+
+
+def write(folder: Path, text: str) -> Path:
+    policies = "[policies.trap]\nthresholds = [{ limit = 1, period = '1h', burst = 0, ban = '1h', actions = ['ping'] }]"
+    path = folder / "rules.toml"
+    path.write_text(f"{policies}\n{text}", "utf-8")
+    return path
+
+
+def test_a_table_makes_an_action_and_its_terms_are_banhammers_own(install: Install, tmp_path: Path) -> None:
+    install("pinger", READS)
+    table = '[actions.ping]\nurl = "https://x"\ndeadline = "2s"\nattempts = 3\nbackoff = "5ms"\n'
+    with BanHammer.from_config(write(tmp_path, table)) as hammer:
+        hammer.hit("k", "trap")
+        assert hammer.drain(PATIENCE)
+        terms = hammer._rules.worker._terms["ping"]
+    ((url, each),) = ran("pinger")
+    assert (url, each.key) == ("https://x", "k")
+    assert (terms.deadline, terms.attempts, terms.backoff) == (2_000_000, 3, 5_000)
+
+
+def test_every_mistake_in_a_table_has_its_line(install: Install, tmp_path: Path) -> None:
+    install("pinger", READS)
+    table = '[actions.ping]\nurl = "x"\nretries = 9\nverify = 0\nattempts = 0\n\n[actions.pong]\nurl = "y"\n'
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, table))
+    where = f"{tmp_path / 'rules.toml'}"
+    retries, verify, attempts, pong = caught.value.mistakes
+    assert retries == f"{where}:5: actions.ping.retries: 9; write less"
+    assert verify == f"{where}:6: actions.ping.verify: 0; write less"
+    assert attempts == f"{where}:7: actions.ping.attempts: 0; write an integer from 1 to 1,000"
+    assert pong.startswith(f"{where}:10: actions.pong.url: only a plugin's action has settings of its own")
+
+
+def test_a_table_that_nobody_reads_is_a_mistake_with_the_nearest_name(install: Install, tmp_path: Path) -> None:
+    install("pinger", READS)
+    with pytest.raises(ConfigError) as caught:
+        BanHammer.from_config(write(tmp_path, '[actions.ping]\nurl = "x"\n[actions.pnig]\nurl = "x"\n'))
+    (mistake,) = caught.value.mistakes
+    assert mistake == (
+        f"{tmp_path / 'rules.toml'}:5: actions.pnig: nobody gives an action of this name; did you mean 'ping'?"
+    )
+
+
+# The command.
+
+
+def run(site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BANHAMMER_")}
+    path = os.pathsep.join([str(site), environment.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "banhammer", "plugins", *arguments],
+        env={**environment, "PYTHONPATH": path, **variables}, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+
+def test_the_command_lists_every_plugin_as_json(install: Install) -> None:
+    install("pinger", GIVES)
+    site = install("wrong", "raise RuntimeError('no\\nway')")
+    done = run(site, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)["plugins"]}
+    assert rows["banhammer.actions"]["actions"] == ["block_local", "record_local", "report_central"]
+    assert {"memory", "redis", "memcached"} <= set(rows["banhammer.backends"]["schemes"])
+    assert rows["pinger"] == {
+        "name": "pinger", "distribution": "pinger", "version": "1.2", "hooks": ["banhammer_actions"],
+        "actions": ["ping"], "schemes": [], "problem": None,
+    }  # fmt: skip
+    assert rows["wrong"]["problem"] == "it does not load: RuntimeError: no\nway"
+
+
+def test_the_command_lists_every_plugin_in_words(install: Install) -> None:
+    install("pinger", GIVES)
+    site = install("wrong", "raise RuntimeError('no\\nway')")
+    done = run(site)
+    assert done.returncode == 0, done.stderr
+    assert "pinger (pinger 1.2): actions ping\n" in done.stdout
+    assert "wrong (wrong 1.2): left out, it does not load: RuntimeError: no\\nway\n" in done.stdout
+    assert "pinger" not in run(site, BANHAMMER_DISABLE_PLUGINS="pinger").stdout
