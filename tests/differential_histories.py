@@ -68,5 +68,9 @@ HISTORIES: dict[str, list[Step]] = {
     "meters alone are reset under a ban": [
         BURST, ("reset", {**HERE, "strikes": False}), BURST, wait(2_000_000), BURST, LIST,
     ],
+    "what a reset left is seen": [
+        ("hit", {**HERE, "cost": 2}), ("reset", {**HERE, "strikes": False}), ("hit", {**HERE, "cost": 2}),
+        ("reset", {**HERE, "strikes": True}), ("hit", {**HERE, "cost": 2}),
+    ],
     "a large batch is charged in order": [large_batch(stop=True), large_batch(stop=False), LIST],
 }  # fmt: skip

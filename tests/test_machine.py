@@ -220,6 +220,7 @@ class Machine(RuleBasedStateMachine):
             self.sides.refuse("ban", *arguments)
             return
         self.witness.banned(self.sides.call("ban", *arguments), wanted)
+        self.stored(key, name)
 
     @rule(key=keys, name=names)
     def unban(self, key: int, name: str) -> None:
@@ -229,11 +230,13 @@ class Machine(RuleBasedStateMachine):
         self.witness.freed(self.key(key), name)
         if lifted is not None and wanted is not None:
             self.witness.banned(lifted, wanted)
+        self.stored(key, name)
 
     @rule(key=keys, name=names, strikes=st.booleans())
     def reset(self, key: int, name: str, strikes: bool) -> None:
         self.sides.call("reset", self.key(key), name, strikes)
         self.forgotten(key, name, strikes=strikes)
+        self.stored(key, name)
 
     @rule(key=keys, name=names, wrong=st.sampled_from(DAMAGE))
     def a_record_is_damaged(self, key: int, name: str, wrong: bytes | None) -> None:
@@ -242,7 +245,7 @@ class Machine(RuleBasedStateMachine):
             side.store.damage(name, self.key(key), wrong)
         self.forgotten(key, name)
         counted = [getattr(side.store.backend, "damaged", 0) for side in self.sides.all]
-        self.sides.call("status", self.key(key), name)
+        self.stored(key, name)
         for side, before in zip(self.sides.all[1:], counted[1:], strict=True):
             assert side.store.backend.damaged > before, side.name
 
@@ -268,6 +271,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.began:
             self.everything_is_listed()
+            for place in self.places:
+                self.sides.call("status", *place)
             self.sides.close()
             self.witness.told(self.sides.all[0].note.seen)
 
@@ -298,6 +303,10 @@ class Machine(RuleBasedStateMachine):
         decision: Decision = self.sides.call("peek", key, name, cost)
         self.witness.decided(decision, self.model.copy().hit(key, name, cost, self.clock.now), counted=False)
         return decision
+
+    def stored(self, key: int, name: str) -> None:
+        """Compare the record that an operator's verb left, which tells nothing of it."""
+        self.sides.call("status", self.key(key), name)
 
     def forgotten(self, key: int, name: str, *, strikes: bool = True) -> None:
         self.model.reset(self.key(key), name, strikes, now=self.clock.now)
