@@ -25,9 +25,10 @@ import copy
 import math
 from collections.abc import Iterable
 
+from banhammer.checks import MAX_SPAN
 from banhammer.durations import FOREVER, parse_duration
 from banhammer.errors import UnknownPolicyError
-from banhammer.model import MAX_COST, MAX_SPAN, MAX_STRIKES, Hit, Policy
+from banhammer.model import MAX_COST, MAX_STRIKES, Hit, Policy
 from reference_decision import (
     Answer,
     Escalations,

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from banhammer.config import json_schema, load
+from banhammer.config import load
+from banhammer.schema import json_schema
 from banhammer.starter import starter_text
 from example import DESIGN
 

@@ -19,8 +19,9 @@ import banhammer
 import banhammer.classic
 import banhammer.testing
 from banhammer.cli import build_app
-from banhammer.config import json_schema, load
+from banhammer.config import load
 from banhammer.errors import ConfigError
+from banhammer.schema import json_schema
 from doc_pages import DOCS, FENCE, HEADING, LANGUAGES, LINK, PAGES, Page, blocks, relative
 
 

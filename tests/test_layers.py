@@ -16,7 +16,8 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
     for layer in (
         "errors forks toml_lines",
         "durations urls identity document",
-        "model lists",
+        "checks lists",
+        "model",
         "core outbox hookspecs actions actions.line actions.settings",
         "decision plugins actions.blocked actions.record actions.post actions.stream",
         "actions.report worker.terms worker.agenda worker.running",
@@ -63,7 +64,8 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "testing.conformance.banning testing.conformance.deciding testing.conformance.keeping"
         " testing.conformance.sharing testing.conformance.delivering",
         "testing.conformance",
-        "config words starter",
+        "schema words starter",
+        "config",
         "advice explain replay",
         "desk",
         "operators inventory",
@@ -80,7 +82,7 @@ UPWARD: Final = {
 """Imports that do not point down; each must stand inside a function."""
 OPTIONAL: Final = {
     "pymemcache": {"backends.memcached.settings", "backends.memcached.store"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "schema"},
     "typer": {"cli", "operators", "post", "replay.command"},
     "rich": {"operators", "replay.command", "replay.live", "replay.terminal"},
     "pytest": {"testing.conformance", "testing.conformance.banning", "testing.conformance.deciding"},

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from banhammer.checks import MAX_SPAN
 from banhammer.durations import DAY, FOREVER, HOUR, SECOND
 from banhammer.errors import ConfigError
-from banhammer.model import MAX_RATE, MAX_SPAN, Policy, Threshold
+from banhammer.model import MAX_RATE, Policy, Threshold
 
 
 def mistakes(kind: Any, *args: Any, **settings: Any) -> tuple[str, ...]:

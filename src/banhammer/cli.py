@@ -84,11 +84,11 @@ def build_app() -> "typer.Typer":
     import typer
 
     from banhammer.check import check as check_file
-    from banhammer.config import json_schema
     from banhammer.inventory import show_plugins
     from banhammer.operators import register as register_operators
     from banhammer.post import register as register_post
     from banhammer.replay.command import register as register_replay
+    from banhammer.schema import json_schema
     from banhammer.starter import write_starter
 
     app = typer.Typer(

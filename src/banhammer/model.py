@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from banhammer.durations import DAY, FOREVER, SECOND, Duration, format_duration, parse_duration
+from banhammer.checks import MAX_SPAN, is_int, ladder, micros_of, name_list
+from banhammer.durations import DAY, SECOND, Duration, format_duration
 from banhammer.errors import ConfigError
 
 Verdict = Literal["allowed", "throttled", "banned"]
@@ -28,8 +29,6 @@ MAX_RATE: Final = 100_000
 """The highest `limit / period`, a second."""
 MIN_PERIOD: Final = 1_000
 MAX_PERIOD: Final = 365 * DAY
-MAX_SPAN: Final = 3650 * DAY
-"""The longest tolerance, rung and `forgive_after`: ten years."""
 MAX_STRIKES: Final = 2**31 - 1
 MAX_THRESHOLDS: Final = 32
 """Thresholds of one policy: a record keeps their flags in 32 bits."""
@@ -72,14 +71,14 @@ class Threshold:
         actions: Iterable[str] | None = (),
     ) -> None:
         mistakes: list[str] = []
-        micros = _duration(mistakes, "period", period, MIN_PERIOD, MAX_PERIOD)
-        rungs = _ladder(mistakes, ban)
+        micros = micros_of(mistakes, "period", period, MIN_PERIOD, MAX_PERIOD)
+        rungs = ladder(mistakes, ban)
         least = 1 if ban is None else 0
-        if not _is_int(limit) or limit < 1:
+        if not is_int(limit) or limit < 1:
             mistakes.append(f"limit: {limit!r}; it must be an integer of at least 1")
         elif micros and limit * SECOND > MAX_RATE * micros:
             mistakes.append(f"limit: {limit} per {format_duration(micros)}; at most {MAX_RATE:,} a second")
-        if burst is not None and (not _is_int(burst) or burst < least):
+        if burst is not None and (not is_int(burst) or burst < least):
             kind = "a throttle" if ban is None else "a ban threshold"
             mistakes.append(f"burst: {burst!r}; {kind} needs an integer of at least {least}")
         names = name_list(mistakes, "actions", actions, "names, like ['block_local']")
@@ -160,11 +159,11 @@ class Policy:
             mistakes.append(f"thresholds: {len(levels)}; a policy has at most {MAX_THRESHOLDS}")
         spellings = tuple(track) if not isinstance(track, (str, int, float)) else (track,)
         windows = tuple(
-            _duration(mistakes, f"track.{i}", window, MIN_PERIOD, MAX_PERIOD) for i, window in enumerate(spellings)
+            micros_of(mistakes, f"track.{i}", window, MIN_PERIOD, MAX_PERIOD) for i, window in enumerate(spellings)
         )
         if len(set(windows)) < len(windows):
             mistakes.append(f"track: {list(spellings)!r} names a window twice; leave one out")
-        forgive = _duration(mistakes, "forgive_after", forgive_after, 1, MAX_SPAN)
+        forgive = micros_of(mistakes, "forgive_after", forgive_after, 1, MAX_SPAN)
         if mode not in (None, "enforce", "shadow"):
             mistakes.append(f"mode: {mode!r}; use 'enforce' or 'shadow'")
         if on_error not in ("local", "open", "closed"):
@@ -185,45 +184,6 @@ class Policy:
         put(self, "windows", windows)
         put(self, "delivers", any(name not in LOCAL_ACTIONS for level in levels for name in level.actions))
         put(self, "top", max((index for index, level in enumerate(levels) if level.ban), default=-1))
-
-
-def name_list(mistakes: list[str], label: str, value: object, what: str) -> tuple[str, ...]:
-    """Return a list of non-empty strings as a tuple, `None` as an empty one; what is wrong joins `mistakes`."""
-    if value is None:
-        return ()
-    names = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
-    if names is None or not all(isinstance(name, str) and name for name in names):
-        mistakes.append(f"{label}: {value!r}; write a list of {what}")
-        return ()
-    return names
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _duration(mistakes: list[str], label: str, value: object, low: int, high: int, *, forever: bool = False) -> int:
-    try:
-        micros = parse_duration(value, forever=forever)
-    except ConfigError as error:
-        mistakes.append(f"{label}: {error}")
-        return 0
-    if not low <= micros <= high and not (forever and micros == FOREVER):
-        span = f"{format_duration(low)} to {format_duration(high)}"
-        mistakes.append(f"{label}: {value!r}; it must be {span}")
-        return 0
-    return micros
-
-
-def _ladder(mistakes: list[str], ban: object) -> tuple[int, ...]:
-    if ban is None:
-        return ()
-    if isinstance(ban, (str, int, float)) or not isinstance(ban, Iterable):
-        return (_duration(mistakes, "ban", ban, 1, MAX_SPAN, forever=True),)
-    rungs = list(ban)
-    if not rungs:
-        mistakes.append("ban: []; a ladder needs at least one rung")
-    return tuple(_duration(mistakes, f"ban.{i}", rung, 1, MAX_SPAN, forever=True) for i, rung in enumerate(rungs))
 
 
 class Hit:
