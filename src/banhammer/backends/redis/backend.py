@@ -12,15 +12,17 @@ from banhammer import core
 from banhammer.backends import Now, Policies, Reading, Traits
 from banhammer.backends.gather import BATCH, Gatherer, Leader
 from banhammer.backends.keeper import Keeper
+from banhammer.backends.redis.asking import When
 from banhammer.backends.redis.dead_letters import RedisDeadLetters
 from banhammer.backends.redis.drivers import aask, adrive, ask, drive, probe
+from banhammer.backends.redis.listing import Lister
 from banhammer.backends.redis.outbox import RedisOutbox
 from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.settings import checked_settings, from_client, from_url
 from banhammer.backends.redis.streams import Streams
 from banhammer.backends.redis.talk import Speaker
 from banhammer.backends.redis.topology import Answers, Asks, Topology
-from banhammer.backends.redis.verbs import Cause, Operator, When
+from banhammer.backends.redis.verbs import Cause, Operator
 from banhammer.backends.redis.wire import Names
 from banhammer.backends.shared import Charge, Front, Outcome
 from banhammer.backends.shortcut import Listener, Shortcut, tell
@@ -67,6 +69,7 @@ class RedisBackend:
         self._topology = Topology(settings, self._names.tags)
         self._speaker = Speaker(self._topology, self._names)
         self._operator = Operator(self._topology, self._names)
+        self._lister = Lister(self._topology, self._names)
         self._keeper = Keeper(self._tend)
         self._front = Front(denial_cache=denial_cache, share=own.get("local_share", 1), wake=self._keeper.wake)
         self._inherited: list[object] = []
@@ -148,10 +151,10 @@ class RedisBackend:
 
     def records(self, policies: Policies, *, now: Now = None) -> Iterator[Reading]:
         """Stream the records, a `SCAN` step at a time; a key over 120 characters is told by its shortened spelling."""
-        for server in self._hold(self._operator.places()):
+        for server in self._hold(self._lister.places()):
             cursor = -1
             while cursor:
-                cursor, found = self._hold(self._operator.records(server, max(cursor, 0), policies, self._when(now)))
+                cursor, found = self._hold(self._lister.records(server, max(cursor, 0), policies, self._when(now)))
                 yield from found
 
     def bans(self, policies: Policies, *, now: Now = None) -> Iterator[Ban]:
@@ -159,7 +162,7 @@ class RedisBackend:
         for partition in range(len(self._names.tags)):
             cursor = -1
             while cursor:
-                verb = self._operator.bans(partition, max(cursor, 0), policies, self._when(now))
+                verb = self._lister.bans(partition, max(cursor, 0), policies, self._when(now))
                 cursor, found = self._hold(verb)
                 yield from found
 
@@ -338,12 +341,12 @@ class AsyncRedisBackend:
 
     async def records(self, policies: Policies, *, now: Now = None) -> AsyncIterator[Reading]:
         """Stream the records; see `RedisBackend.records`."""
-        operator = self._backend._operator
-        for server in await self._hold(operator.places()):
+        lister = self._backend._lister
+        for server in await self._hold(lister.places()):
             cursor = -1
             while cursor:
                 cursor, found = await self._hold(
-                    operator.records(server, max(cursor, 0), policies, self._backend._when(now))
+                    lister.records(server, max(cursor, 0), policies, self._backend._when(now))
                 )
                 for reading in found:
                     yield reading
@@ -354,7 +357,7 @@ class AsyncRedisBackend:
         for partition in range(len(backend._names.tags)):
             cursor = -1
             while cursor:
-                verb = backend._operator.bans(partition, max(cursor, 0), policies, backend._when(now))
+                verb = backend._lister.bans(partition, max(cursor, 0), policies, backend._when(now))
                 cursor, found = await self._hold(verb)
                 for ban in found:
                     yield ban
