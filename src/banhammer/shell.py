@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
 from banhammer.actions import BUILT_IN, Action
-from banhammer.backends import Backend, adopt, open_backend
+from banhammer.backends import adopt, open_backend
 from banhammer.backends.memory import MemoryBackend
 from banhammer.backends.shortcut import Shortcut, Swift
 from banhammer.batch import Batch, Decisions
@@ -43,13 +43,14 @@ class Shell:
         self._rules = Rulebook(policies, actions=actions, mode=mode or "enforce", allow=allow, deny=deny)
         clock = None if clock is None else _checked(clock)
         self._clock = clock
-        self._owns_backend = not isinstance(backend, Backend)
+        given = backend
         micros = parse_duration(DEADLINE if deadline is None else deadline)
         backend = "memory://" if backend is None else backend
         if isinstance(backend, str):
             backend = open_backend(backend, deadline=micros, denial_cache=denial_cache)
         backend = adopt(backend, deadline=micros, denial_cache=denial_cache)
         self._backend = backend
+        self._owns_backend = backend is not given
         self._memory = backend if type(backend) is MemoryBackend else None
         self._hits: dict[str, Shortcut] = {}
         self._guards: dict[str, Shortcut] = {}
