@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from pymemcache.client.base import Client, PooledClient
@@ -95,9 +96,11 @@ CLIENTS = {
 
 
 @pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
-def test_an_applications_own_client_names_the_servers(memcached: Memcached, make: object) -> None:
-    client = make((HOST, memcached.port))  # type: ignore[operator]
+def test_an_applications_own_client_names_the_servers(memcached: Memcached, make: Any) -> None:
+    client = make((HOST, memcached.port))
     with BanHammer([Policy("p", [Threshold(1, "1h")])], backend=client, deadline=PATIENCE) as hammer:
         assert [bool(hammer.hit("key", "p")) for _ in range(2)] == [True, False]
     assert memcached.value(b"bh:p:key")
+    store: Any = hammer._backend
+    assert not store._store.servers[0]._idle, "what the hammer made of the client, it closes"
     client.close()

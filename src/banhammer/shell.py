@@ -11,7 +11,7 @@ from weakref import finalize
 from banhammer import plugins
 from banhammer.actions import Action
 from banhammer.actions.blocked import Blocked
-from banhammer.backends import Backend, adopt, open_backend
+from banhammer.backends import adopt, open_backend
 from banhammer.backends.memory import MemoryBackend
 from banhammer.backends.shortcut import Shortcut, Swift
 from banhammer.batch import Batch, Decisions
@@ -57,13 +57,14 @@ class Shell:
         if worker not in (None, "internal", "external"):
             raise ConfigError(f"worker: {worker!r}; use 'internal' or 'external'")
         self._clock = clock
-        self._owns_backend = not isinstance(backend, Backend)
+        given = backend
         micros = parse_duration(DEADLINE if deadline is None else deadline)
         backend = "memory://" if backend is None else backend
         if isinstance(backend, str):
             backend = open_backend(backend, deadline=micros, denial_cache=denial_cache)
         backend = adopt(backend, deadline=micros, denial_cache=denial_cache)
         self._backend = backend
+        self._owns_backend = backend is not given
         self._rules.employ(self._worker(known, worker), kept=isinstance(backend, Durable))
         finalize(self, self._rules.worker.stop)
         self._memory = backend if type(backend) is MemoryBackend else None
