@@ -81,10 +81,14 @@ class Crew:
 
     def in_force(self) -> dict[str, str]:
         """Return what the store knows: the escalation's id of every ban, by key."""
-        with BanHammer(
-            [trap("note")], backend=self.url, deadline=SLOW, actions={"note": print}, worker="external"
-        ) as it:
-            return {ban.key: ban.id for ban in it.bans()}
+        with self.hammer() as hammer:
+            return {ban.key: ban.id for ban in hammer.bans()}
+
+    def hammer(self) -> BanHammer:
+        """Return a hammer that leaves its actions to workers."""
+        return BanHammer(
+            [trap("note")], backend=self.url, deadline=SLOW, actions={"note": self.action()}, worker="external"
+        )
 
     def waiting(self) -> int:
         """Return how many escalations are not off yet."""
