@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks memory|replay|redis|cluster|memcached [--rounds N] [--quick] [--json]`."""
+"""The command line: `python -m benchmarks memory|replay|redis|cluster|memcached|escalation [--rounds N] ...`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     memcached = commands.add_parser("memcached", help="the Memcached backend beside limits, on its own server")
     for command in (redis, cluster):
         command.add_argument("--server", choices=("redis", "valkey"), default="redis", help="default redis")
-    for command in (memory, replay, redis, cluster, memcached):
+    escalation = commands.add_parser("escalation", help="hits beside an action that sleeps, and what delivery costs")
+    for command in (memory, replay, redis, cluster, memcached, escalation):
         command.add_argument("--rounds", type=_rounds, default=9, help="how many samples of each (default 9)")
         command.add_argument("--quick", action="store_true", help="only try that all runs: no figure means anything")
         command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -78,8 +79,16 @@ def _memcached(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return shared_report.as_json(results), shared_report.as_text(results)
 
 
+def _escalation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from benchmarks import escalation
+
+    results = escalation.run(options.rounds, quick=options.quick, tell=_tell)
+    return escalation.as_json(results), escalation.as_text(results)
+
+
 _RUNS: dict[str, Callable[[argparse.Namespace], tuple[dict[str, Any], str]]] = {
     "memory": _memory, "replay": _replay, "redis": _redis, "cluster": _redis, "memcached": _memcached,
+    "escalation": _escalation,
 }  # fmt: skip
 
 

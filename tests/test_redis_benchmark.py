@@ -48,6 +48,16 @@ def test_what_fails_is_told(standalone: dict[str, Any]) -> None:
     assert all(each["until_open"] > 40 and each["after"] > 0 for each in faults["dead"])
 
 
+def test_hits_beside_an_action_that_sleeps_are_measured_and_so_is_delivery() -> None:
+    found = results("escalation")
+    for row in found["rows"]:
+        assert row["met"] is (row["ratio"]["median"] <= row["bound"] == 1.05)
+        assert row["without"]["median"] > 0
+    assert [row["store"] for row in found["rows"]] == ["memory", "redis"]
+    assert [cost["store"] for cost in found["costs"]] == ["1 partition", "16 partitions"]
+    assert all(cost["deliveries"] > 0 <= cost["idle_percent"] for cost in found["costs"])
+
+
 def test_a_server_that_is_not_installed_is_an_error_that_says_how_to_get_it() -> None:
     told = refusal(WITHOUT_PROGRAMS, command="redis")
     assert told == "benchmarks: redis-server is not installed: apt-get install redis-server\n"

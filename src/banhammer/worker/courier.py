@@ -146,7 +146,7 @@ class Courier:
     def _run(self) -> None:
         while not self._over:
             began = monotonic()
-            self._round(began)
+            self._round()
             with self._condition:
                 self._condition.wait_for(self._is_called, self._pause)
             sleep(max(began + GAP - monotonic(), 0))
@@ -156,14 +156,14 @@ class Courier:
         """Return whether there is something to do before the pause is over."""
         return self._over or (bool(self._wanted or self._notes) and not self._away)
 
-    def _round(self, now: float) -> None:
+    def _round(self) -> None:
         """Write, keep, claim and take; what one of them cannot do keeps none of the others."""
         with self._condition:
             wanted, self._wanted, self._busy = self._wanted, False, True
         found, error = False, None
         for step in (self._write, self._keep, self._claim, self._take, self._start):
             try:
-                found = step(now) or found  # Where there was something, there may be more.
+                found = step(monotonic()) or found  # Where there was something, there may be more.
             except BackendError as failure:
                 error = failure
             except Exception as failure:
@@ -181,7 +181,7 @@ class Courier:
             self._busy = False
         self._changed()
 
-    def _write(self, _: float = 0.0) -> bool:
+    def _write(self, now: float = 0.0) -> bool:
         """Write down what ended."""
         with self._condition:
             notes, self._notes = self._notes, []

@@ -1,0 +1,345 @@
+"""Workers on a durable store: at least once, one at a time, whatever befalls the workers and the store."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from acting import PATIENCE, Act
+from banhammer import BanHammer, Escalation
+from banhammer.backends.redis import RedisBackend
+from banhammer.errors import BackendError
+from banhammer.outbox import Note
+from banhammer.worker import courier
+from banhammer.worker.crew import SLOTS
+from delivery import (
+    NOTHING,
+    ask,
+    consumers,
+    hammer_on,
+    ids,
+    left_over,
+    names_of,
+    note,
+    partitions,
+    taken,
+    trap,
+    working,
+)
+from redis_stores import Store
+from servers.cluster import Cluster, slot_of
+from servers.standalone import Standalone
+from servers.waiting import until
+
+pytest_plugins = ("redis_store_fixtures",)
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+KEYS = [f"203.0.113.{number}" for number in range(40)]
+
+
+def bans(hammer: BanHammer) -> dict[str, str]:
+    """Return the ids of the bans in force, by key."""
+    return {ban.key: ban.id for ban in hammer.bans()}
+
+
+def test_what_is_written_is_run_once_by_a_hammers_own_worker_and_nothing_is_left(store: Store) -> None:
+    act = note()
+    with hammer_on(store, [trap("note")], actions={"note": act}) as hammer:
+        assert not any(hammer.hit(key, "trap") for key in KEYS)
+        assert hammer.drain(PATIENCE)
+        assert {each.key: each.id for each in act.ran} == bans(hammer)
+        hammer.unban(KEYS[0], "trap")
+        assert hammer.drain(PATIENCE)
+        assert [each.verdict for each in act.ran if each.key == KEYS[0]] == ["banned", "lifted"]
+    assert len(act.ran) == len(KEYS) + 1
+    assert left_over(store) == NOTHING
+    assert consumers(store) == 0
+
+
+def test_an_external_worker_runs_what_a_hammer_leaves_to_it(store: Store) -> None:
+    here, there = note(), note()
+    with hammer_on(store, [trap("note", "block_local")], actions={"note": here}, worker="external") as hammer:
+        hammer.hit("k", "trap")
+        assert hammer.drain(PATIENCE)
+        with working(store, {"note": there}):
+            until(lambda: bool(there.ran), "run by the worker")
+        assert ids(there.ran) == [bans(hammer)["k"]]
+    assert here.calls == []
+    assert left_over(store) == NOTHING
+
+
+def test_workers_that_know_different_actions_share_an_escalation(store: Store) -> None:
+    """Each runs what it knows, once, and the last one takes the escalation off."""
+    one, two = note(), note()
+    with hammer_on(store, [trap("one", "two")]) as hammer:
+        for key in KEYS[:6]:
+            hammer.hit(key, "trap")
+        with working(store, {"one": one}):
+            until(lambda: len(one.ran) == 6, "the known half run")
+            until(lambda: left_over(store)["marks"] == 6, "the other half left")
+            with working(store, {"two": two}):
+                until(lambda: left_over(store) == NOTHING, "nothing left")
+        assert sorted(ids(one.ran)) == sorted(ids(two.ran)) == sorted(bans(hammer).values())
+
+
+def test_a_poison_action_ends_as_dead_letters_while_all_others_flow(store: Store) -> None:
+    """There are more of its escalations than a worker holds at once, and they wait long to be tried again."""
+    poison, good = Act(then=OSError("no"), attempts=2, backoff="1h"), note()
+    with hammer_on(store, [trap("poison", name="poisoned"), trap("good")]) as hammer:
+        for number in range(3 * courier.HOLD):
+            hammer.hit(str(number), "poisoned")
+        for key in KEYS:
+            hammer.hit(key, "trap")
+        with working(store, {"poison": poison, "good": good}):
+            until(lambda: len(good.ran) == len(KEYS), "the others run")
+        assert len(poison.calls) == 3 * courier.HOLD
+        waiting = left_over(store)
+        assert (waiting["escalations"], waiting["dead"]) == (3 * courier.HOLD, 0)
+
+
+def test_a_dead_letter_is_delivered_after_the_repair(store: Store) -> None:
+    broken = [True]
+
+    def report(_: Escalation) -> None:
+        if broken[0]:
+            raise ConnectionError("no such host\r\nINFO forged")
+
+    act, good = Act(then=report, attempts=2, deadline="100ms"), note()
+    backend = RedisBackend(store.url)
+    letters = backend.dead_letters()
+    with hammer_on(store, [trap("report", "good")]) as hammer:
+        hammer.hit("k\n", "trap")
+        with working(store, {"report": act, "good": good}):
+            until(lambda: left_over(store) == {**NOTHING, "dead": 1}, "a dead letter")
+            (letter,) = letters.letters()
+            assert (letter.action, letter.attempts, letter.escalation.key) == ("report", 2, "k\n")
+            assert letter.error.startswith("ConnectionError: no such host\\r\\nINFO forged (")
+            assert not letters.retry("0:0-0")
+            broken[0] = False
+            assert letters.retry(letter.id)
+            until(lambda: left_over(store) == NOTHING, "delivered")
+        assert ids(act.ran) == ids(good.ran) == [bans(hammer)["k\n"]]
+        assert act.ran[0] == good.ran[0]
+    backend.close()
+
+
+def test_a_worker_that_stopped_does_not_run_what_was_claimed_meanwhile(store: Store, tmp_path: Any) -> None:
+    """The stopped process holds escalations that it has not begun; another takes them over; then it goes on."""
+    log = tmp_path / "ran"
+    with hammer_on(store, [trap("note")]) as hammer:
+        for key in KEYS[:30]:
+            hammer.hit(key, "trap")
+
+        def run(who: str, pause: float, each: Escalation) -> None:
+            sleep(pause)
+            with log.open("ab", buffering=0) as file:
+                file.write(f"{who} {each.id}\n".encode())
+
+        def ran() -> list[tuple[str, ...]]:
+            return [tuple(line.split()) for line in log.read_text().splitlines()] if log.exists() else []
+
+        child = os.fork()
+        if not child:
+            with working(store, {"note": Act(then=partial(run, "stopped", 0.15), deadline="200ms")}):
+                signal.pause()
+            os._exit(0)
+        try:
+            until(lambda: len(ran()) >= 1, "the first one run")
+            os.kill(child, signal.SIGSTOP)
+            with working(store, {"note": Act(then=partial(run, "other", 0), deadline="200ms")}):
+                until(lambda: len({id for _, id in ran()}) == 30, "the others run")
+                claimed = {id for _, id in ran()}
+                behind = len(ran())
+                os.kill(child, signal.SIGCONT)
+            for key in KEYS[30:]:
+                hammer.hit(key, "trap")
+            until(lambda: len({id for _, id in ran()}) == len(KEYS), "the stopped worker at work again")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        late_runs = [id for who, id in ran()[behind:] if who == "stopped" and id in claimed]
+        assert len(late_runs) <= SLOTS, "what it was in the middle of"
+        assert {id for _, id in ran()} == set(bans(hammer).values())
+
+
+def test_what_a_dead_worker_held_is_claimed_and_its_silence_counts_as_a_failure(store: Store) -> None:
+    act = note()
+    with hammer_on(store, [trap("note")]) as hammer:
+        for key in KEYS:
+            hammer.hit(key, "trap")
+        assert len(taken(store)) == len(KEYS)  # By somebody who is never heard of again.
+        began = monotonic()
+        with working(store, {"note": act}):
+            until(lambda: len(act.ran) == len(KEYS), "claimed")
+        assert monotonic() - began < 2 * 0.1 + 1 + courier.CLAIM_EVERY + 3
+        assert sorted(ids(act.ran)) == sorted(bans(hammer).values())
+    assert left_over(store) == NOTHING
+
+
+def test_a_store_that_was_emptied_is_delivered_from_again(store: Store) -> None:
+    act = note()
+    with hammer_on(store, [trap("note")], actions={"note": act}) as hammer:
+        hammer.hit("before", "trap")
+        assert hammer.drain(PATIENCE)
+        store.flush()
+        for key in KEYS:
+            hammer.hit(key, "trap")
+        until(lambda: len(act.ran) == 1 + len(KEYS), "run")
+        assert {each.key: each.id for each in act.ran[1:]} == bans(hammer)
+
+
+def test_entries_that_are_no_escalations_are_dropped_and_counted_and_hold_nobody_up(store: Store) -> None:
+    act = note()
+    backend = RedisBackend(store.url)
+    with hammer_on(store, [trap("note")]) as hammer:
+        hammer.hit("sound", "trap")
+        (sound,) = (ask(store, each, "XRANGE", "escalations", "-", "+") for each in partitions(store)
+                    if ask(store, each, "XLEN", "escalations"))  # fmt: skip
+        fields = sound[0][1]
+        damaged = [{b"id": b"x"}, *({**fields, name: b"\xff|"} for name in (b"key", b"facts", b"rule"))]
+        damaged += [{**fields, b"rule": b'[1,2.0,"r",7]'}, {**fields, b"facts": b"praised|hit|0|1|1|0|1"}]
+        for each in damaged:
+            for partition in partitions(store):
+                ask(store, partition, "XADD", "escalations", "*", *[part for pair in each.items() for part in pair])
+        with working(store, {"note": act}, backend):
+            until(lambda: left_over(store) == NOTHING, "all gone")
+            hammer.hit("after", "trap")
+            until(lambda: len(act.ran) == 2, "the sound ones run")
+        assert backend._topology.damaged == len(damaged) * len(partitions(store))
+    assert sorted(each.key for each in act.ran) == ["after", "sound"]
+
+
+def test_a_dead_letter_that_is_none_is_named_so_that_it_can_be_dropped(single: Standalone) -> None:
+    backend = RedisBackend(single.url)
+    letters = backend.dead_letters()
+    entry = ask(single, 0, "XADD", "dead", "*", "id", "x").decode()
+    with pytest.raises(BackendError, match=rf"0:{entry} is no dead letter"):
+        list(letters.letters())
+    assert letters.drop(f"0:{entry}")
+    assert list(letters.letters()) == []
+    backend.close()
+
+
+def test_closing_hands_back_what_was_not_run_and_the_next_worker_has_it_at_once(store: Store) -> None:
+    poison = Act(then=OSError("no"), attempts=5, backoff="1h", deadline="10s")
+    with hammer_on(store, [trap("note")]) as hammer:
+        hammer.hit("k", "trap")
+        with working(store, {"note": poison}):
+            until(lambda: len(poison.calls) == 1, "tried")
+            until(lambda: left_over(store)["marks"] == 1, "noted")
+        assert consumers(store) == 1, "of leftovers only"
+        began = monotonic()
+        second = Act(then=OSError("no"), attempts=2, backoff="1h", deadline="10s")
+        with working(store, {"note": second}):
+            until(lambda: left_over(store)["dead"] == 1, "dead at the second try in all")
+        assert monotonic() - began < courier.CLAIM_EVERY + 3
+        assert len(second.calls) == 1
+    assert left_over(store) == {**NOTHING, "dead": 1}
+
+
+def test_a_server_that_restarts_empty_or_not_is_delivered_from_again(single: Standalone) -> None:
+    act = note()
+    with hammer_on(single, [trap("note")], actions={"note": act}) as hammer:
+        hammer.hit("before", "trap")
+        assert hammer.drain(PATIENCE)
+        single.kill()
+        sleep(0.2)
+        single.start()
+        until(lambda: not hammer.hit("after", "trap").degraded, "the store back")
+        until(lambda: "after" in [each.key for each in act.ran], "run")
+
+
+# A cluster.
+
+
+def partition_on(store: Cluster, server: Standalone, want: bool = True) -> list[str]:
+    """Return keys whose partition is, or is not, on a server."""
+    names = names_of(store)
+    there = {each for each in partitions(store) if store.holder_of(names.escalations(each)) is server}
+    return [key for key in (f"k{number}" for number in range(400)) if (names.partition(key) in there) is want]
+
+
+def test_a_slot_that_moves_takes_its_escalations_along(cluster: Cluster) -> None:
+    """A worker finds them before, amid and after the move."""
+    act = Act(deadline="100ms", then=lambda _: sleep(0.005))
+    names = names_of(cluster)
+    slot = slot_of(names.escalations(3))
+    keys = [f"k{number}" for number in range(2_000) if names.partition(f"k{number}") == 3][:100]
+    with hammer_on(cluster, [trap("note")]) as hammer:
+        for key in keys[:80]:
+            assert hammer.hit(key, "trap").verdict == "banned"
+        source = cluster.holder(slot)
+        target = next(each for each in cluster.masters() if each is not source)
+        with working(cluster, {"note": act}):
+            until(lambda: bool(act.ran), "one run")
+            cluster.move_slot(slot, source, target)
+            for key in keys[80:]:
+                assert hammer.hit(key, "trap").verdict == "banned"
+            until(lambda: {each.key for each in act.ran} == set(keys), "all run")
+            until(lambda: left_over(cluster) == NOTHING, "nothing left")
+        assert {each.key: each.id for each in act.ran} == bans(hammer)
+
+
+def test_a_failover_loses_no_escalation_that_its_ban_survives(cluster: Cluster) -> None:
+    act = note()
+    with hammer_on(cluster, [trap("note")], actions={"note": act}) as hammer:
+        master = cluster.masters()[0]
+        keys = partition_on(cluster, master)[:40]
+        for key in keys[:20]:
+            hammer.hit(key, "trap")
+        assert hammer.drain(PATIENCE)
+        cluster.failover(cluster.replica_of(master))
+        for key in keys[20:]:
+            hammer.hit(key, "trap")
+        until(lambda: {each.key for each in act.ran} == set(keys), "all run")
+        in_force = bans(hammer)
+    by_key = {each.key: each.id for each in act.ran}
+    assert all(by_key[key] == id for key, id in in_force.items())
+
+
+def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(cluster: Cluster) -> None:
+    """For longer than a worker may believe to hold what it cannot keep: one that waits to be tried again is there."""
+    act, retried = note(), Act([OSError("not yet")], backoff="1h", deadline="1s")
+    master = cluster.masters()[0]
+    replica = cluster.replica_of(master)
+    here, elsewhere = partition_on(cluster, master), iter(partition_on(cluster, master, want=False))
+    rules = [trap("note"), trap("again", name="again")]
+    with hammer_on(cluster, rules) as hammer, working(cluster, {"note": act, "again": retried}):
+        hammer.hit(here[0], "again")
+        until(lambda: len(retried.calls) == 1, "one in hand of the server")
+        master.stop()
+        replica.stop()
+        try:
+            ends = monotonic() + 6.0
+            for turn, key in enumerate(elsewhere, 1):
+                hammer.hit(key, "trap")
+                until(lambda turn=turn: len(act.ran) == turn, "run")
+                if monotonic() > ends:
+                    break
+                sleep(0.1)
+        finally:
+            cluster.heal()
+
+
+def test_a_worker_does_not_take_back_what_another_claimed(store: Store) -> None:
+    with hammer_on(store, [trap("note")]) as hammer:
+        hammer.hit("k", "trap")
+        backend = RedisBackend(store.url)
+        first, second = backend.outbox(), backend.outbox()
+        (held,) = first.take(100)
+        assert first.keep([held]) == [held]
+        sleep(0.01)
+        (claimed,) = second.claim(100, 0.001)
+        assert first.keep([held]) == []
+        assert first.write([Note("left", held)]) == []
+        assert second.keep([claimed]) == [claimed]
+        first.leave()
+        assert second.write([Note("done", claimed)]) == []
+        second.leave()
+        backend.close()
+    assert (left_over(store), consumers(store)) == (NOTHING, 0)
