@@ -18,8 +18,12 @@ RULES = [
 
 
 def settings(backend: object, ran: list[Escalation] | None = None) -> dict[str, Any]:
-    """Return a hammer's arguments beside the policies; its actions append to `ran`."""
-    return {"backend": backend, "deadline": PATIENCE, "actions": {"note": (ran if ran is not None else []).append}}
+    """Return a hammer's arguments beside the policies; its actions append to `ran`.
+
+    Without it there is no worker, so that all connections are those of hits.
+    """
+    here = {"actions": {"note": (ran if ran is not None else []).append}}
+    return {"backend": backend, "deadline": PATIENCE, "worker": "external" if ran is None else "internal", **here}
 
 
 def count_down(hammer: BanHammer, name: str, start: int, hits: int = 40) -> None:

@@ -40,7 +40,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "backends.redis.drivers backends.redis.call backends.redis.streams",
         "backends.redis.asking backends.redis.readings",
         "backends.redis.talk backends.redis.outbox backends.redis.dead_letters",
-        "backends.redis.verbs backends.redis.listing",
+        "backends.redis.verbs backends.redis.listing backends.redis.calls",
         "backends.redis.backend",
         "backends.redis",
         "backends.memcached.settings backends.memcached.wire",

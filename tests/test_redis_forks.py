@@ -118,7 +118,10 @@ def test_a_fork_while_other_threads_are_inside_calls_disturbs_nobody(single: Sta
         proxy.delay = 0.3
         with ThreadPoolExecutor(5) as pool:
             calls = [pool.submit(hammer.hit, f"k{number}", "api", number + 1) for number in range(5)]
-            until(lambda: hammer._backend._leader._busy and len(hammer._backend._leader._waiting) == 4, "queued")  # type: ignore[attr-defined]
+            until(
+                lambda: hammer._backend._calls._leader._busy and len(hammer._backend._calls._leader._waiting) == 4,
+                "queued",
+            )  # type: ignore[attr-defined]
             child = Child(lambda: [hammer.hit(f"c{number}", "api", 11 + number).remaining for number in range(2)])
             assert [call.result(10).remaining for call in calls] == [ROOM - number - 1 for number in range(5)]
         assert child.result() == [ROOM - 11, ROOM - 12]

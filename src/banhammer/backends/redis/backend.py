@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from time import monotonic
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary, ref
 
 from banhammer import core
 from banhammer.backends import Now, Policies, Reading, Traits
-from banhammer.backends.gather import BATCH, Gatherer, Leader
+from banhammer.backends.gather import BATCH
 from banhammer.backends.keeper import Keeper
 from banhammer.backends.redis.asking import When
+from banhammer.backends.redis.calls import Reach, TaskCalls, ThreadCalls, told
 from banhammer.backends.redis.dead_letters import RedisDeadLetters
-from banhammer.backends.redis.drivers import aask, adrive, ask, drive, probe
+from banhammer.backends.redis.drivers import adrive, drive, probe
 from banhammer.backends.redis.listing import Lister
 from banhammer.backends.redis.outbox import RedisOutbox
-from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.settings import checked_settings, from_client, from_url
 from banhammer.backends.redis.streams import Streams
 from banhammer.backends.redis.talk import Speaker
@@ -25,7 +24,7 @@ from banhammer.backends.redis.topology import Answers, Asks, Topology
 from banhammer.backends.redis.verbs import Cause, Operator
 from banhammer.backends.redis.wire import Names
 from banhammer.backends.shared import Charge, Front, Outcome
-from banhammer.backends.shortcut import Listener, Shortcut, tell
+from banhammer.backends.shortcut import Listener, Shortcut
 from banhammer.core import Reply
 from banhammer.durations import Duration, parse_duration
 from banhammer.errors import BackendError
@@ -36,8 +35,6 @@ from banhammer.outbox import DeadLetters, Outbox
 Told = TypeVar("Told")
 PATIENCE = 2.0
 """Seconds that a worker waits for an answer of the store: nobody waits for the worker."""
-Gatherers = dict["Server | None", Gatherer[Charge, Outcome]]
-"""The gatherers of one event loop, by server."""
 
 
 class RedisBackend:
@@ -70,6 +67,9 @@ class RedisBackend:
         self._speaker = Speaker(self._topology, self._names)
         self._operator = Operator(self._topology, self._names)
         self._lister = Lister(self._topology, self._names)
+        self._reach = Reach(self._topology, self._names)
+        self._calls = ThreadCalls(self._reach, self._speaker)
+        self._task_calls = TaskCalls(self._reach, self._speaker, self._deadline)
         self._keeper = Keeper(self._tend)
         self._front = Front(denial_cache=denial_cache, share=own.get("local_share", 1), wake=self._keeper.wake)
         self._inherited: list[object] = []
@@ -82,9 +82,8 @@ class RedisBackend:
         for server in self._topology.servers():
             self._inherited += server.abandon()
         self._speaker.renew()
-        self._leader: Leader[Charge, Outcome] = Leader(self._send)
-        self._leaders: dict[Server | None, Leader[Charge, Outcome]] = {}
-        self._async.renew()
+        self._calls.renew()
+        self._task_calls.renew()
 
     @property
     def aio(self) -> AsyncRedisBackend:
@@ -116,12 +115,12 @@ class RedisBackend:
             charge = front.before(hits[0], policies[hits[0].policy], now, peek=peek)
             if isinstance(charge, Reply):
                 return [charge]
-            return [front.after(charge, self._decide_one(charge, now, until), now)]
+            return [front.after(charge, self._calls.decide_one(charge, now, until), now)]
         talk = front.talk(hits, policies, now=now, stop=stop, peek=peek)
         try:
             charges = next(talk)
             while True:
-                charges = talk.send(self._decide(charges, now, until, stop=stop))
+                charges = talk.send(self._calls.decide(charges, now, until, stop=stop))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
@@ -180,59 +179,6 @@ class RedisBackend:
         for server in self._topology.servers():
             server.close()
 
-    def _decide_one(self, charge: Charge, now: Now, until: float) -> Outcome:
-        if now is not None:
-            return self._decide((charge,), now, until, stop=False)[0]
-        server = self._topology.holder(self._names.partition(charge.hit.key))
-        try:
-            return self._away(server) or self._leader_of(server).call((charge,), until)[0]
-        except BackendError as error:
-            return error
-
-    def _decide(self, charges: Sequence[Charge], now: Now, until: float, *, stop: bool) -> Sequence[Outcome]:
-        """Return what became of each charge; a call of its own where others cannot share its time, stop or servers."""
-        try:
-            if stop or now is not None or len(groups := self._by_server(charges)) > 1:
-                talk = self._speaker.decide(charges, until=until, now=_at(now), stop=stop, ahead=True)
-                return drive(talk, until)
-            (server,) = groups
-            away = self._away(server)
-            return [away] * len(charges) if away else self._leader_of(server).call(charges, until)
-        except BackendError as error:
-            return [error] if stop else [error] * len(charges)
-
-    def _away(self, server: Server | None) -> BackendError | None:
-        """Return at once what an open breaker says, unless another server may have taken over."""
-        return server.breaker.error if server is not None and self._topology.known else None
-
-    def _leader_of(self, server: Server | None) -> Leader[Charge, Outcome]:
-        if len(self._names.tags) == 1:
-            return self._leader
-        return self._leaders.get(server) or self._leaders.setdefault(server, Leader(self._send))
-
-    def _by_server(self, charges: Sequence[Charge]) -> dict[Server | None, list[int]]:
-        """Return the places of the charges by server, as far as is known: those of a silent one ride alone."""
-        holder, partition = self._topology.holder, self._names.partition
-        if len(self._names.tags) == 1:
-            return {holder(0): list(range(len(charges)))}
-        groups: dict[Server | None, list[int]] = {}
-        for index, charge in enumerate(charges):
-            groups.setdefault(holder(partition(charge.hit.key)), []).append(index)
-        return groups
-
-    def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        speaker = self._speaker
-        prompt = speaker.prompt(charges)
-        if prompt is None:
-            return drive(speaker.decide(charges, until=until, now=None, ahead=True), until)
-        asks, said = prompt
-        answers = {server: ask(server, commands, until) for server, commands in asks.items()}
-        outcomes: list[Any] = [None] * len(charges)
-        waiting = speaker.hear(said, answers, outcomes)
-        if waiting:
-            drive(speaker.rest(waiting, outcomes, until), until)
-        return outcomes
-
     def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:
             return drive(verb, self._until())
@@ -243,7 +189,7 @@ class RedisBackend:
         return Streams(self._topology, self._names, lambda talk: drive(talk, monotonic() + PATIENCE))
 
     def _when(self, now: Now) -> When:
-        return When(_at(now), self._until())
+        return When(told(now), self._until())
 
     def _until(self) -> float:
         return monotonic() + self._deadline
@@ -263,7 +209,7 @@ class RedisBackend:
         for clock, charges in by_clock.items():
             for start in range(0, len(charges), BATCH):  # Not all at once: callers' hits come in between.
                 part = charges[start : start + BATCH]
-                outcomes = self._decide(part, clock, self._until(), stop=False)
+                outcomes = self._calls.decide(part, clock, self._until(), stop=False)
                 for charge, outcome in zip(part, outcomes, strict=True):
                     self._front.flushed(charge, outcome)
         return self._front.pending or bool(self._topology.away())
@@ -274,12 +220,7 @@ class AsyncRedisBackend:
 
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin without gatherers: in a forked child their event loops are the parent's."""
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Gatherers] = WeakKeyDictionary()
-        self._latest: tuple[ref[asyncio.AbstractEventLoop] | None, Gatherers] = (None, {})
+        self._calls = backend._task_calls
 
     async def evaluate(
         self, hits: Sequence[Hit], policies: Policies, *, now: Now = None, stop: bool = False, peek: bool = False
@@ -294,12 +235,12 @@ class AsyncRedisBackend:
             if isinstance(charge, Reply):
                 return [charge]
             if now is not None:
-                return [front.after(charge, (await self._decide((charge,), now, until, stop=False))[0], now)]
-            server = backend._topology.holder(backend._names.partition(hit.key))
-            outcome: Outcome | None = backend._away(server)
+                return [front.after(charge, (await self._calls.decide((charge,), now, until, stop=False))[0], now)]
+            server = backend._reach.server_of(hit.key)
+            outcome: Outcome | None = backend._reach.away(server)
             if outcome is None:
                 try:
-                    (outcome,) = await self._gatherer(server).call((charge,), until)
+                    (outcome,) = await self._calls.gatherer(server).call((charge,), until)
                 except BackendError as error:
                     outcome = error
             return [front.after(charge, outcome, None)]
@@ -307,7 +248,7 @@ class AsyncRedisBackend:
         try:
             charges = next(talk)
             while True:
-                charges = talk.send(await self._decide(charges, now, until, stop=stop))
+                charges = talk.send(await self._calls.decide(charges, now, until, stop=stop))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
@@ -364,81 +305,16 @@ class AsyncRedisBackend:
 
     async def close(self) -> None:
         """Close the connections of this event loop, and those of threads."""
-        self._latest = (None, {})
-        for gatherer in self._loops.pop(asyncio.get_running_loop(), {}).values():
-            await gatherer.close()
+        await self._calls.close()
         for server in self._backend._topology.servers():
             await server.aclose()
         await asyncio.to_thread(self._backend.close)  # The keeper may be in the middle of a round.
-
-    async def _decide(self, charges: Sequence[Charge], now: Now, until: float, *, stop: bool) -> Sequence[Outcome]:
-        backend = self._backend
-        try:
-            if stop or now is not None:
-                return await adrive(backend._speaker.decide(charges, until=until, now=_at(now), stop=stop), until)
-            groups = backend._by_server(charges)
-            if len(groups) == 1:
-                (server,) = groups
-                return await self._group(server, charges, until)
-        except BackendError as error:
-            return [error] if stop else [error] * len(charges)
-        told = await asyncio.gather(
-            *[self._group(server, [charges[at] for at in places], until) for server, places in groups.items()]
-        )
-        outcomes: dict[int, Outcome] = {}
-        for places, found in zip(groups.values(), told, strict=True):
-            outcomes.update(zip(places, found, strict=True))
-        return [outcomes[index] for index in range(len(charges))]
-
-    async def _group(self, server: Server | None, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        away = self._backend._away(server)
-        if away:
-            return [away] * len(charges)
-        try:
-            return await self._gatherer(server).call(charges, until)
-        except BackendError as error:
-            return [error] * len(charges)
-
-    def _gatherer(self, server: Server | None) -> Gatherer[Charge, Outcome]:
-        loop = asyncio.get_running_loop()
-        latest, of_loop = self._latest
-        if latest is None or latest() is not loop:
-            of_loop = self._of_loop(loop)
-        found = of_loop.get(server)
-        if found is None:
-            found = of_loop[server] = Gatherer(self._send, self._backend._deadline)
-        return found
-
-    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Gatherers:
-        found = self._loops.get(loop)
-        if found is None:
-            forget_closed(self._loops)
-            found = self._loops[loop] = {}
-        self._latest = (ref(loop), found)
-        return found
-
-    async def _send(self, charges: Sequence[Charge], until: float) -> Sequence[Outcome]:
-        speaker = self._backend._speaker
-        prompt = speaker.prompt(charges)
-        if prompt is None:
-            return await adrive(speaker.decide(charges, until=until, now=None), until)
-        asks, said = prompt
-        answers = {server: await aask(server, commands, until) for server, commands in asks.items()}
-        outcomes: list[Any] = [None] * len(charges)
-        waiting = speaker.hear(said, answers, outcomes)
-        if waiting:
-            await adrive(speaker.rest(waiting, outcomes, until), until)
-        return outcomes
 
     async def _hold(self, verb: Generator[tuple[Asks, float], Answers, Told]) -> Told:
         try:
             return await adrive(verb, self._backend._until())
         finally:
             self._backend._watch()
-
-
-def _at(now: Now) -> int | None:
-    return None if now is None else tell(now)
 
 
 def _by_hand(policy: Policy, index: int, duration: int | None) -> Any:
