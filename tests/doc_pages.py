@@ -19,6 +19,7 @@ import pytest
 
 from banhammer.config import load
 from banhammer.errors import ConfigError
+from doc_projects import PROJECT, Project
 from doc_servers import Servers
 
 ROOT = Path(__file__).parent.parent
@@ -30,13 +31,15 @@ PAGES = [README, *sorted(page for page in DOCS.rglob("*.md") if "_build" not in 
 
 RUN = (
     "banhammer ", "python ", ".venv/bin/banhammer ", ".venv/bin/python ", "redis-server ", "redis-cli ", "for ",
-    "openssl ",
+    "openssl ", "echo ",
 )  # fmt: skip
 SET_UP = (
-    "git ", "cd ", "python -m venv ", "python3 -m venv ", ". .venv/", "pip ", ".venv/bin/pip ", "python -m benchmarks ",
-    "apt-get ", "unset ",
+    "git ", "mkdir ", "cd ", "python -m venv ", "python3 -m venv ", ". .venv/", "pip ", ".venv/bin/pip ",
+    "python -m benchmarks ", "python -m build", "twine ", "apt-get ", "unset ", "systemctl ",
 )  # fmt: skip
 """Commands that are not run here: they set up a machine, or take minutes."""
+INSTALL = "pip install -e ."
+"""The one of them that is done here, in a way of its own: it makes a plugin of what the page wrote."""
 EXPORT = re.compile(r"export (\w+)=(\S+)")
 LANGUAGES = {"python", "toml", "console", "sh", "text", "ini", "json"}
 
@@ -44,7 +47,11 @@ FENCE = re.compile(r"^(`{3,}|~{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | r
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)\n")
 LINK = re.compile(r"(?<!!)\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|\b\d\d:\d\d:\d\d\b")
+ENTRY = re.compile(r"\b\d{13}-\d+\b")
+"""The id of an entry in a stream of Redis: a moment too."""
+PLACE = re.compile(r"\(/\S*/([\w.]+:\d+)\)")
+"""Where an error was raised: a page's folder is somewhere else each time."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Page:
         environment.setenv("COLUMNS", "100")
         environment.delenv("PYTEST_ADDOPTS", raising=False)  # It is said to this run, not to those of the page.
         self.environment = environment
+        self.project = Project(folder, environment)
         text = page.read_text("utf-8")
         if not servers:
             text = text.partition(SERVED)[0]
@@ -98,6 +106,7 @@ class Page:
             self._run()
         finally:
             self.servers.close()
+            self.project.forget()
 
     def _run(self) -> None:
         if self.page == README:  # It shows the code before the rules that the code reads.
@@ -107,11 +116,13 @@ class Page:
             where = f"{relative(self.page)}:{block.line}"
             self.keep(block)
             if block.language == "python":
+                if self.is_of_the_project(block):
+                    continue
                 printed = self.python(block, where)
             elif block.language in ("console", "sh"):
                 printed = self.commands(block, where)
             else:
-                if block.language == "toml":
+                if block.language == "toml" and not self.is_of_the_project(block):
                     self.rules(block, where)
                 continue
             if following.language == "text" and printed is not None:
@@ -120,7 +131,15 @@ class Page:
     def keep(self, block: Block) -> None:
         named = FILE_NAME.match(block.text)
         if named:
-            (self.folder / named[1]).write_text(block.text, "utf-8")
+            file = self.folder / named[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, "utf-8")
+
+    @staticmethod
+    def is_of_the_project(block: Block) -> bool:
+        """Return whether a block is a file in a folder, which commands run, or says what a project is."""
+        named = FILE_NAME.match(block.text)
+        return named is not None and (named[1] == PROJECT or (block.language == "python" and "/" in named[1]))
 
     def python(self, block: Block, where: str) -> str:
         """Run one statement after another, and compare what each prints with the comment behind it."""
@@ -158,6 +177,8 @@ class Page:
                 self.environment.setenv(exported[1], exported[2])
                 continue
             assert command.startswith((*RUN, *SET_UP)), f"{where}: {command!r} is neither run nor excepted"
+            if command == INSTALL:
+                self.project.install()
             if command.startswith(SET_UP):
                 run_all = False
                 continue
@@ -173,8 +194,9 @@ class Page:
 
 
 def comparable(text: str) -> str:
-    """Return a text without trailing spaces, and without moments: a page shows those of the day it was written."""
-    return MOMENT.sub("MOMENT", "\n".join(line.rstrip() for line in text.rstrip().splitlines()))
+    """Return a text without trailing spaces, moments and folders: a page shows those of the day it was written."""
+    text = PLACE.sub(r"(\1)", ENTRY.sub("ENTRY", MOMENT.sub("MOMENT", text)))
+    return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
 
 
 def commands_of(block: Block) -> Iterator[tuple[str, str]]:

@@ -110,9 +110,15 @@ class Done(NamedTuple):
 class Shop:
     """An application's hammer, and the commands of its operator, on one store."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        kind: type[SharedStore] = SharedStore,
+    ) -> None:
         self.clock = ManualClock(START)
-        self.store = SharedStore(self.clock)
+        self.store = kind(self.clock)
         self.file = folder / "banhammer.toml"
         self._monkeypatch = monkeypatch
         self._capsys = capsys
@@ -127,7 +133,11 @@ class Shop:
         config = load(self.file)
         names = {name for policy in config.policies for level in policy.thresholds for name in level.actions}
         self.hammer = BanHammer(
-            config.policies, backend=self.store, allow=config.allow, actions=dict.fromkeys(names, lambda _: None)
+            config.policies,
+            backend=self.store,
+            allow=config.allow,
+            actions=dict.fromkeys(names, lambda _: None),
+            worker="external" if self.store.traits.durable else None,
         )
 
     def hits(self, times: int, key: str = IP, policy: str = "login") -> None:

@@ -103,8 +103,9 @@ def test_the_cli_page_names_every_option_of_a_command_and_no_other(heading: str)
     text = sections(DOCS / "reference/cli.md")[heading]
     table = re.search(r"^\| Argument or option .*?(?=\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
     rows = set(re.findall(r"^\| `(-{0,2}[\w-]+)", table[0] if table else "", re.MULTILINE))
-    options = {name for one in command.params if one.param_type_name == "option" for name in one.opts}
-    arguments = {one.name.rstrip("_") for one in command.params if one.param_type_name == "argument"}
+    params = [one for each in (command, *getattr(command, "commands", {}).values()) for one in each.params]
+    options = {name for one in params if one.param_type_name == "option" for name in one.opts}
+    arguments = {one.name.rstrip("_") for one in params if one.param_type_name == "argument"}
     assert rows == (options | arguments) - {"--help"}
 
 

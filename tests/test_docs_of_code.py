@@ -32,9 +32,9 @@ def test_how_it_works_names_every_module() -> None:
     package = Path(banhammer.__file__).parent
     files = {
         str(file.relative_to(package))
-        for folder in (".", "backends", "backends/redis")
+        for folder in (".", "backends", "backends/redis", "actions", "worker")
         for kind in ("*.py", "*.lua")
         for file in package.joinpath(folder).glob(kind)
     }
     unnamed = [name for name in sorted(files) if f"`{name}`" not in shown]
-    assert unnamed == ["__init__.py", "__main__.py", "backends/redis/__init__.py"]
+    assert unnamed == ["__init__.py", "__main__.py", "backends/redis/__init__.py", "worker/__init__.py"]

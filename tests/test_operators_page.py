@@ -1,4 +1,4 @@
-"""The page for operators is true: its commands print what it shows, on a store that only claims to be shared."""
+"""The page for operators is true: its commands print what it shows, on a store that only claims to be like Redis."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ from uuid import UUID
 
 import pytest
 
-from operators_shop import Shop
+from banhammer.backends import Traits
+from banhammer.outbox import DeadLetters, Outbox
+from operators_shop import SharedStore, Shop
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+class KeepingStore(SharedStore):
+    """Claims to keep escalations too, as the store of the page does."""
+
+    traits = Traits(shared=True, durable=True)
+
+    def outbox(self) -> Outbox:
+        raise AssertionError("an operator's command runs no actions that are kept")
+
+    def dead_letters(self) -> DeadLetters:
+        raise AssertionError("the page asks for no dead letters")
+
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
-    shop = Shop(tmp_path, monkeypatch, capsys)
+    shop = Shop(tmp_path, monkeypatch, capsys, KeepingStore)
     yield shop
     shop.hammer.close()
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import NoPermissionError
 
-from banhammer import BackendError, BanHammer, Decision, Policy, Threshold
+from banhammer import BackendError, BanHammer, Decision, Escalation, Policy, Threshold
+from banhammer.backends.redis import RedisBackend
 from banhammer.backends.redis.wire import Names, slot_of
+from banhammer.outbox import Backlog, Note
 from banhammer.testing import ManualClock
 from servers import programs
 from servers.cluster import Cluster
@@ -22,19 +25,25 @@ HOW_TO = Path(__file__).parent.parent / "docs/how-to"
 USER, PASSWORD = "banhammer", "correct-horse"
 PAST = 1_700_000_000_000_000
 RULES = [Policy("login", [Threshold(2, "1h", ban="1h"), Threshold(4, "1h", ban="1d")], on_error="open")]
+ACTING = [Policy("login", [Threshold(2, "1h", ban="1h", actions=["tell"])], on_error="open")]
 FOR_OPERATORS = {"+del", "+scan", "+zscan"}
 """What the page says that an application can do without if it leaves the operators' verbs to others."""
+FOR_ACTIONS = {"+xadd", "+xlen", "+incr"}
+"""What the page says that an application can do without whose policies name no actions."""
+FULL = "for _ = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'a', 'b') end"
 
 
-def rules_of(page: str) -> list[str]:
-    """Return what the page gives to its user, without the password."""
+def rules_of(page: str, beginning: str) -> list[str]:
+    """Return what the page gives to its user by the command that begins so."""
     text = (HOW_TO / page).read_text("utf-8").replace("\\\n", " ")
-    found = re.search(rf"acl setuser {USER} on '>{PASSWORD}' (.+?)(?:; done)?$", text, re.MULTILINE)
+    found = re.search(rf"acl setuser {beginning} (.+?)(?:; done)?$", text, re.MULTILINE)
     assert found
     return found[1].replace("'", "").split()
 
 
-ONE, MANY = rules_of("redis.md"), rules_of("redis-cluster.md")
+ONE, MANY = (rules_of(page, f"{USER} on '>{PASSWORD}'") for page in ("redis.md", "redis-cluster.md"))
+MORE = rules_of("redis.md", rf"{USER}(?= \+)")
+WORKER = rules_of("run-a-worker.md", "worker on '>battery-staple'")
 COMMANDS = [rule for rule in ONE if rule.startswith("+")]
 
 
@@ -76,6 +85,67 @@ def operates(url: str) -> bool:
     return banned == ["bob"] and tracked == {"bob"} and all(lifted) and strikes == (0, 1)
 
 
+def escalates(server: Standalone, url: str) -> bool:
+    """Return whether hits, and a ban and a lift by hand, write down what is to be run, and count what finds no room."""
+    server.flush()
+    with BanHammer(ACTING, backend=url, deadline="2s", actions={"tell": print}, worker="external") as hammer:
+        tripped = [hammer.hit("ann", "login") for _ in range(3)]
+        try:
+            hammer.ban("bob", "login")
+            hammer.unban("bob", "login")
+        except BackendError:
+            return False
+        written = server.ask("XLEN", Names(1).escalations(0))
+        server.ask("EVAL", FULL, 1, Names(1).escalations(0))
+        tripped += [hammer.hit("eve", "login") for _ in range(3)]
+    counted = server.ask("GET", Names(1).dropped(0))
+    return not any(decision.degraded for decision in tripped) and (int(written), int(counted or 0)) == (3, 1)
+
+
+def works(server: Standalone, url: str) -> bool:
+    """Return whether a worker can do all that it may have to, and an operator with what failed."""
+    server.flush()
+    rules = [Policy("login", [Threshold(1, "1h", ban="1h", actions=["tell", "show"])])]
+    actions: Any = {"tell": print, "show": print}
+    with BanHammer(rules, backend=server.url, actions=actions, worker="external") as hammer:
+        hammer.ban("ann", "login")
+        hammer.unban("ann", "login")
+    backend = RedisBackend(url, deadline="2s")
+    try:
+        return _carries(backend)
+    except BackendError:
+        return False
+    finally:
+        backend.close()
+
+
+def _carries(backend: RedisBackend) -> bool:
+    outbox, other, letters = backend.outbox(), backend.outbox(), backend.dead_letters()
+    ban, lift = outbox.take(10)
+    ready = outbox.ready([(ban, "tell"), (lift, "tell")])
+    kept = outbox.keep([ban])
+    notes = [Note("ran", ban, "show"), Note("failed", ban, "tell", 1), Note("left", ban), Note("left", lift)]
+    unwritten = outbox.write(notes)
+    claimed = sorted(other.claim(10, 60.0), key=lambda each: each.escalation.at)
+    if len(claimed) != 2:
+        return False
+    again, behind = claimed
+    behind_it = other.ready([(behind, "tell"), (behind, "show")])
+    unwritten += other.write([Note("dead", again, "tell", 2, "no"), Note("done", again), Note("done", behind)])
+    seen = letters.backlog()
+    retried = [letters.retry(letter.id) for letter in letters.letters()]
+    for once_more in other.take(10):
+        unwritten += other.write([Note("dead", once_more, "tell", 1, "no"), Note("done", once_more)])
+    dropped = [letters.drop(letter.id) for letter in letters.letters()]
+    for each in (outbox, other):
+        each.leave()
+    return (
+        (ready, kept, unwritten, behind_it) == ([True, False], [ban], [], [False, True])
+        and (again.attempts, seen) == ({"tell": 1, "show": 0}, Backlog(waiting=0, dead=1, dropped=0))
+        and (retried, dropped) == ([True], [True])
+    )
+
+
 @pytest.fixture(scope="module")
 def one() -> Iterator[Standalone]:
     with Standalone(programs.default()) as server:
@@ -92,18 +162,46 @@ def test_the_user_of_the_page_can_do_all_that_is_asked(server: Standalone) -> No
     grant(server, ONE)
     assert hits(login(server.url))
     assert operates(login(server.url))
+    assert escalates(server, login(server.url))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_one_of_its_commands_the_user_cannot(server: Standalone, command: str) -> None:
     grant(server, without(ONE, command))
     can_hit = hits(login(server.url))
-    assert can_hit == (command in FOR_OPERATORS)
-    assert not (can_hit and operates(login(server.url)))
+    assert can_hit == (command in FOR_OPERATORS | FOR_ACTIONS)
+    can_operate = can_hit and operates(login(server.url))
+    assert can_operate == (command in FOR_ACTIONS)
+    assert not (can_operate and escalates(server, login(server.url)))
 
 
-def test_an_application_that_leaves_the_operators_verbs_to_others_needs_less(server: Standalone) -> None:
-    grant(server, [rule for rule in ONE if rule not in FOR_OPERATORS])
+def test_an_application_that_runs_its_own_actions_needs_what_a_worker_needs(server: Standalone) -> None:
+    grant(server, [*ONE, *MORE])
+    assert works(server, login(server.url))
+    assert set(MORE) == {rule for rule in WORKER if rule.startswith("+")} - set(ONE)
+    heard: list[Escalation] = []
+    with BanHammer(ACTING, backend=login(server.url), deadline="2s", actions={"tell": heard.append}) as hammer:
+        assert not any(hammer.hit("bob", "login").degraded for _ in range(3))
+        assert hammer.drain(10)
+    assert [each.key for each in heard] == ["bob"]
+
+
+def test_the_user_of_a_worker_can_do_all_that_it_must(server: Standalone) -> None:
+    grant(server, WORKER)
+    assert works(server, login(server.url))
+    assert not hits(login(server.url))
+
+
+@pytest.mark.parametrize("command", [rule for rule in WORKER if rule.startswith("+")])
+def test_without_one_of_its_commands_a_worker_cannot(server: Standalone, command: str) -> None:
+    grant(server, without(WORKER, command))
+    assert not works(server, login(server.url))
+
+
+def test_an_application_without_actions_that_leaves_the_operators_verbs_to_others_needs_less(
+    server: Standalone,
+) -> None:
+    grant(server, [rule for rule in ONE if rule not in FOR_OPERATORS | FOR_ACTIONS])
     assert hits(login(server.url))
 
 
