@@ -31,7 +31,7 @@ PAGES = [README, *sorted(page for page in DOCS.rglob("*.md") if "_build" not in 
 
 RUN = (
     "banhammer ", "python ", ".venv/bin/banhammer ", ".venv/bin/python ", "redis-server ", "redis-cli ", "for ",
-    "openssl ", "echo ",
+    "openssl ", "echo ", "memcached ", "kill ",
 )  # fmt: skip
 SET_UP = (
     "git ", "mkdir ", "cd ", "python -m venv ", "python3 -m venv ", ". .venv/", "pip ", ".venv/bin/pip ",
