@@ -20,6 +20,7 @@ from banhammer.worker.crew import SLOTS
 from delivery import (
     NOTHING,
     ask,
+    claimed,
     consumers,
     hammer_on,
     ids,
@@ -343,3 +344,58 @@ def test_a_worker_does_not_take_back_what_another_claimed(store: Store) -> None:
         second.leave()
         backend.close()
     assert (left_over(store), consumers(store)) == (NOTHING, 0)
+
+
+def test_a_lift_waits_for_its_ban_and_a_new_ban_for_the_lift_whichever_workers_run_them(store: Store) -> None:
+    """One worker tries a ban again and again; its lift, taken by another, does not overtake it."""
+    allowed = [False]
+    told: list[str] = []
+
+    def block(each: Escalation) -> None:
+        if not allowed[0]:
+            raise ConnectionError("not now")
+        told.append(each.verdict)
+
+    with hammer_on(store, [trap("block", "note")]) as hammer:
+        first, second = Act(then=block), Act(then=block)
+        noted = note()
+        with working(store, {"block": first, "note": noted}):
+            hammer.hit("k", "trap")
+            until(lambda: len(first.calls) > 1 and bool(noted.ran), "tried again, and its other action run")
+            with working(store, {"block": second, "note": noted}) as other:
+                hammer.unban("k", "trap")
+                hammer.hit("k", "trap")
+                other.look()
+                until(lambda: len(noted.ran) == 3, "the other action flows")
+                assert {each.id for each in first.calls + second.calls} == {noted.ran[0].id}
+                assert {each.verdict for each in first.calls + second.calls} == {"banned"}
+                allowed[0] = True
+                until(lambda: left_over(store) == NOTHING, "nothing left")
+        assert told == ["banned", "lifted", "banned"]
+        assert [each.verdict for each in noted.ran] == told
+
+
+def test_a_hundred_escalations_of_one_key_run_in_their_order_over_three_workers(store: Store) -> None:
+    told: list[tuple[str, str]] = []
+    act = Act(then=lambda each: told.append((each.id, each.verdict)))
+    with hammer_on(store, [trap("note")]) as hammer:
+        made = []
+        for _ in range(50):
+            hammer.hit("k", "trap")
+            made.append(bans(hammer)["k"])
+            hammer.unban("k", "trap")
+        with working(store, {"note": act}), working(store, {"note": act}), working(store, {"note": act}):
+            until(lambda: left_over(store) == NOTHING, "all run", seconds=60)
+    assert told == [(id, verdict) for id in made for verdict in ("banned", "lifted")]
+
+
+def test_an_action_that_kills_its_workers_ends_as_a_dead_letter(store: Store) -> None:
+    """Whoever takes it is never heard of again, until so many have."""
+    act = Act(attempts=1, deadline="100ms")
+    with hammer_on(store, [trap("note")]) as hammer:
+        hammer.hit("k", "trap")
+        for _ in range(3):
+            assert len(taken(store) or claimed(store)) == 1
+        with working(store, {"note": act}):
+            until(lambda: left_over(store) == {**NOTHING, "dead": 1}, "a dead letter")
+        assert act.calls == []

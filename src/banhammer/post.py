@@ -91,7 +91,7 @@ def list_command(config: Rules = None, as_json: Json = False) -> None:
             print_json({"backlog": plain(backlog), "dead_letters": plain(found)})
         else:
             if found:
-                print_table(("id", "action", "key", "policy", "what", "tried", "since", "error"), map(_row, found))
+                print_table(("id", "action", "key", "policy", "what", "tries", "since", "error"), map(_row, found))
             print(
                 f"{len(found):,} dead, {backlog.waiting:,} waiting or under way, "
                 f"{backlog.dropped:,} dropped because too many waited"
@@ -151,7 +151,7 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
     escalation = letter.escalation
     return (
         letter.id, letter.action, visible(escalation.key), escalation.policy, escalation.verdict,
-        f"{letter.attempts:,} times", moment(letter.at), visible(letter.error),
+        f"{letter.attempts:,}", moment(letter.at), visible(letter.error),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic, sleep
@@ -215,6 +216,7 @@ class Courier:
             return False
         self._claim_at = now + CLAIM_EVERY
         found = self._outbox.claim(room, self._idle)
+        random.shuffle(found)  # If one of them kills its worker, others must have been before it some time.
         if found:
             self._claim_at = now
         return self._in_hand(found, now)

@@ -26,6 +26,8 @@ log = logging.getLogger("banhammer")
 
 QUEUE_SIZE: Final = 10_000
 """Actions of this process that may wait; beyond that their escalations are dropped, counted and logged."""
+LEAST_LOST: Final = 3
+"""Workers that an escalation may have been lost with, however few attempts its action has."""
 DEAD_LETTERS: Final = 1_000
 """Dead letters of this process that are kept, for whoever asks."""
 
@@ -166,6 +168,8 @@ class Worker:
         courier = self._courier
         if job.delivery.place is not None and (courier is None or not courier.begins(job)):
             raise _Lost
+        if job.attempts >= max(self._terms[job.name].attempts, LEAST_LOST):
+            raise GiveUp(f"{job.attempts} tries, also of workers that began it and were heard of no more")
         run(self._actions[job.name], job.delivery.escalation, lambda: self._loop, self._deadline(job))
 
     def _ended(self, job: Job, error: BaseException | None) -> float | None:

@@ -13,14 +13,13 @@ from typing import Any, Final, NamedTuple, cast
 
 from redis.exceptions import RedisError
 
-from banhammer.backends.redis.entries import GROUP, entry, entry_at, place_in_order, read_entry, subject
+from banhammer.backends.redis.entries import GROUP, entry, place_in_order, read_entry, subject
+from banhammer.backends.redis.order import RAN, Order
 from banhammer.backends.redis.scripts import HAND_OVER
 from banhammer.backends.redis.streams import Command, Streams, Told, sound
 from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note
 
-RAN: Final = b"ran"
-"""The mark of an action that ran."""
 LEFTOVERS: Final = "leftovers"
 """The consumer that holds what a worker could not do, so that any other may claim it at once."""
 LONG: Final = 10**9
@@ -45,6 +44,7 @@ class RedisOutbox:
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
+        self._order = Order(streams)
         self._stream = streams.names.escalations
         self._consumer = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._next = 0
@@ -97,36 +97,9 @@ class RedisOutbox:
 
     def ready(self, jobs: Sequence[tuple[Delivery, str]]) -> list[bool]:
         """Return for each whether it may run: not before the same action of that key's earlier escalations."""
-        order = self._streams.names.order
-        by_partition = _by_partition(dict.fromkeys(delivery for delivery, _ in jobs))
-        told = self._streams.ask(
-            {
-                partition: [("ZRANGEBYLEX", order(partition), *_before(delivery)) for delivery in deliveries]
-                for partition, deliveries in by_partition.items()
-            }
+        return self._order.ready(
+            [((_place(each).partition, subject(each.escalation), _place(each).entry), name) for each, name in jobs]
         )
-        blocked: dict[Delivery, set[str]] = {}
-        for partition, deliveries in by_partition.items():
-            for delivery, places in zip(deliveries, sound(told[partition]), strict=True):
-                blocked[delivery] = self._unfinished(delivery, [place.decode() for place in places])
-        return [name not in blocked[delivery] for delivery, name in jobs]
-
-    def _unfinished(self, delivery: Delivery, places: Sequence[str]) -> set[str]:
-        """Return the actions that earlier entries of the same key still have to run."""
-        partition, names = _place(delivery).partition, self._streams.names
-        left: set[str] = set()
-        for place in places:
-            name = entry_at(place)
-            found = self._streams.ask_one(partition, ("XRANGE", self._stream(partition), name, name))
-            if not found:  # Somebody took it out of the stream by hand.
-                self._streams.ask_one(partition, ("ZREM", names.order(partition), place))
-                continue
-            same = [each for each in read_entry(found[0][1])[1] if each in delivery.names]
-            if same:
-                asked = ("HMGET", names.marks(partition), *(f"{name}|{each}" for each in same))
-                marks = self._streams.ask_one(partition, asked)
-                left |= {each for each, mark in zip(same, marks, strict=True) if mark != RAN}
-        return left
 
     def keep(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Say that these are still being worked on, so that nobody claims them; return those that are."""
@@ -254,7 +227,8 @@ class RedisOutbox:
         if note.kind == "done":
             yield ("XACK", stream, GROUP, place.entry)
             yield ("XDEL", stream, place.entry)
-            yield ("ZREM", self._streams.names.order(place.partition), _in_order(note.delivery))
+            who = subject(note.delivery.escalation)
+            yield ("ZREM", self._streams.names.order(place.partition), place_in_order(who, place.entry))
             if len(place.names) > 1 or any(note.delivery.attempts.values()):
                 yield ("HDEL", marks, *_marks(note.delivery))
         elif note.kind == "ran":
@@ -284,22 +258,6 @@ class RedisOutbox:
 
 def _place(delivery: Delivery) -> Place:
     return cast(Place, delivery.place)
-
-
-def _in_order(delivery: Delivery) -> str:
-    return place_in_order(subject(delivery.escalation), _place(delivery).entry)
-
-
-def _before(delivery: Delivery) -> tuple[str, str]:
-    """Return the range, in the order of its key's entries, of those before this one."""
-    return f"[{subject(delivery.escalation)}|", f"({_in_order(delivery)}"
-
-
-def _by_partition(deliveries: Iterable[Delivery]) -> dict[int, list[Delivery]]:
-    found: dict[int, list[Delivery]] = {}
-    for delivery in deliveries:
-        found.setdefault(_place(delivery).partition, []).append(delivery)
-    return found
 
 
 def _marks(delivery: Delivery) -> list[str]:
