@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from time import monotonic
@@ -291,6 +293,33 @@ def test_what_comes_after_the_close_is_run_too() -> None:
         ours.submit(escalation(), ("act",))
         assert ours.close(PATIENCE)
         assert len(act.ran) == turn
+
+
+ENDS = """
+import sys, time
+from banhammer import BanHammer, Policy, Threshold
+
+def act(escalation):
+    print(escalation.key, flush=True)
+    time.sleep(float(sys.argv[1]))
+
+trap = Policy("trap", [Threshold(1, "1h", burst=0, ban="1h", actions=["act"])])
+hammer = BanHammer([trap], actions={"act": act})
+for number in range(3):
+    hammer.hit(f"k{number}", "trap")
+"""
+
+
+def test_an_application_that_ends_without_closing_ends_behind_its_actions() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS, "0"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "k0\nk1\nk2\n", "")
+
+
+def test_an_application_that_ends_does_not_wait_long_for_what_hangs() -> None:
+    began = monotonic()
+    done = subprocess.run([sys.executable, "-c", ENDS, "60"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, sorted(done.stdout.split())) == (0, ["k0", "k1", "k2"])
+    assert monotonic() - began < 15
 
 
 def test_threads_end_when_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

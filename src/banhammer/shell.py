@@ -60,7 +60,7 @@ class Shell:
         backend = adopt(backend, deadline=micros, denial_cache=denial_cache)
         self._backend = backend
         self._rules.employ(self._worker(known, worker), kept=isinstance(backend, Durable))
-        finalize(self, self._rules.worker.stop)
+        finalize(self, self._rules.worker.stop).atexit = False  # Workers see to their end themselves.
         self._memory = backend if type(backend) is MemoryBackend else None
         self._hits: dict[str, Shortcut] = {}
         self._guards: dict[str, Shortcut] = {}
