@@ -116,3 +116,8 @@ def ids(escalations: Iterable[Escalation]) -> list[str]:
 
 def note() -> Act:
     return Act(attempts=3, deadline="100ms")
+
+
+def bans(hammer: BanHammer) -> dict[str, str]:
+    """Return the ids of the bans in force, by key."""
+    return {ban.key: ban.id for ban in hammer.bans()}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from acting import PATIENCE, Act
-from banhammer import BanHammer, Escalation
-from banhammer.backends.redis import RedisBackend
+from banhammer import Escalation
+from banhammer.backends.redis import RedisBackend, outbox
 from banhammer.errors import BackendError
 from banhammer.outbox import Note
 from banhammer.worker import courier
@@ -20,12 +20,12 @@ from banhammer.worker.crew import SLOTS
 from delivery import (
     NOTHING,
     ask,
+    bans,
     claimed,
     consumers,
     hammer_on,
     ids,
     left_over,
-    names_of,
     note,
     partitions,
     taken,
@@ -33,7 +33,6 @@ from delivery import (
     working,
 )
 from redis_stores import Store
-from servers.cluster import Cluster, slot_of
 from servers.standalone import Standalone
 from servers.waiting import until
 
@@ -43,9 +42,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 KEYS = [f"203.0.113.{number}" for number in range(40)]
 
 
-def bans(hammer: BanHammer) -> dict[str, str]:
-    """Return the ids of the bans in force, by key."""
-    return {ban.key: ban.id for ban in hammer.bans()}
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers look often for what others left behind."""
+    monkeypatch.setattr(courier, "CLAIM_EVERY", 0.2)
 
 
 def test_what_is_written_is_run_once_by_a_hammers_own_worker_and_nothing_is_left(store: Store) -> None:
@@ -255,78 +255,6 @@ def test_a_server_that_restarts_empty_or_not_is_delivered_from_again(single: Sta
         until(lambda: "after" in [each.key for each in act.ran], "run")
 
 
-# A cluster.
-
-
-def partition_on(store: Cluster, server: Standalone, want: bool = True) -> list[str]:
-    """Return keys whose partition is, or is not, on a server."""
-    names = names_of(store)
-    there = {each for each in partitions(store) if store.holder_of(names.escalations(each)) is server}
-    return [key for key in (f"k{number}" for number in range(400)) if (names.partition(key) in there) is want]
-
-
-def test_a_slot_that_moves_takes_its_escalations_along(cluster: Cluster) -> None:
-    """A worker finds them before, amid and after the move."""
-    act = Act(deadline="100ms", then=lambda _: sleep(0.005))
-    names = names_of(cluster)
-    slot = slot_of(names.escalations(3))
-    keys = [f"k{number}" for number in range(2_000) if names.partition(f"k{number}") == 3][:100]
-    with hammer_on(cluster, [trap("note")]) as hammer:
-        for key in keys[:80]:
-            assert hammer.hit(key, "trap").verdict == "banned"
-        source = cluster.holder(slot)
-        target = next(each for each in cluster.masters() if each is not source)
-        with working(cluster, {"note": act}):
-            until(lambda: bool(act.ran), "one run")
-            cluster.move_slot(slot, source, target)
-            for key in keys[80:]:
-                assert hammer.hit(key, "trap").verdict == "banned"
-            until(lambda: {each.key for each in act.ran} == set(keys), "all run")
-            until(lambda: left_over(cluster) == NOTHING, "nothing left")
-        assert {each.key: each.id for each in act.ran} == bans(hammer)
-
-
-def test_a_failover_loses_no_escalation_that_its_ban_survives(cluster: Cluster) -> None:
-    act = note()
-    with hammer_on(cluster, [trap("note")], actions={"note": act}) as hammer:
-        master = cluster.masters()[0]
-        keys = partition_on(cluster, master)[:40]
-        for key in keys[:20]:
-            hammer.hit(key, "trap")
-        assert hammer.drain(PATIENCE)
-        cluster.failover(cluster.replica_of(master))
-        for key in keys[20:]:
-            hammer.hit(key, "trap")
-        until(lambda: {each.key for each in act.ran} == set(keys), "all run")
-        in_force = bans(hammer)
-    by_key = {each.key: each.id for each in act.ran}
-    assert all(by_key[key] == id for key, id in in_force.items())
-
-
-def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(cluster: Cluster) -> None:
-    """For longer than a worker may believe to hold what it cannot keep: one that waits to be tried again is there."""
-    act, retried = note(), Act([OSError("not yet")], backoff="1h", deadline="1s")
-    master = cluster.masters()[0]
-    replica = cluster.replica_of(master)
-    here, elsewhere = partition_on(cluster, master), iter(partition_on(cluster, master, want=False))
-    rules = [trap("note"), trap("again", name="again")]
-    with hammer_on(cluster, rules) as hammer, working(cluster, {"note": act, "again": retried}):
-        hammer.hit(here[0], "again")
-        until(lambda: len(retried.calls) == 1, "one in hand of the server")
-        master.stop()
-        replica.stop()
-        try:
-            ends = monotonic() + 6.0
-            for turn, key in enumerate(elsewhere, 1):
-                hammer.hit(key, "trap")
-                until(lambda turn=turn: len(act.ran) == turn, "run")
-                if monotonic() > ends:
-                    break
-                sleep(0.1)
-        finally:
-            cluster.heal()
-
-
 def test_a_worker_does_not_take_back_what_another_claimed(store: Store) -> None:
     with hammer_on(store, [trap("note")]) as hammer:
         hammer.hit("k", "trap")
@@ -399,3 +327,25 @@ def test_an_action_that_kills_its_workers_ends_as_a_dead_letter(store: Store) ->
         with working(store, {"note": act}):
             until(lambda: left_over(store) == {**NOTHING, "dead": 1}, "a dead letter")
         assert act.calls == []
+
+
+def test_workers_that_were_killed_leave_the_lists_once_they_hold_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = RedisBackend(store.url)
+    killed, holds = backend.outbox(), backend.outbox()
+    with hammer_on(store, [trap("note")]) as hammer:
+        hammer.hit("done", "trap")
+        killed.write([Note("done", each) for each in killed.take(100)])
+        hammer.hit("held", "trap")
+        (held,) = holds.take(100)
+        known = consumers(store)
+        assert known >= 2
+        backend.outbox().claim(100, 3600)
+        assert consumers(store) == known, "they were heard of of late"
+        sleep(0.02)
+        monkeypatch.setattr(outbox, "SILENT", 0.01)
+        backend.outbox().claim(100, 3600)
+        assert consumers(store) == 1
+        assert holds.keep([held]) == [held]
+    backend.close()

@@ -66,7 +66,7 @@ class Shell:
         self._backend = backend
         self._owns_backend = backend is not given
         self._rules.employ(self._worker(known, worker), kept=isinstance(backend, Durable))
-        finalize(self, self._rules.worker.stop)
+        finalize(self, self._rules.worker.stop).atexit = False  # Workers see to their end themselves.
         self._memory = backend if type(backend) is MemoryBackend else None
         self._hits: dict[str, Shortcut] = {}
         self._guards: dict[str, Shortcut] = {}

@@ -56,6 +56,8 @@ class Crew:
             self.agenda.add(jobs)
             if not self._watching and not self._over:
                 self._watching = self._start(self._keep_watch, "banhammer")
+                if not self._idle:  # Not left to the one that watches: an interpreter that ends starts no threads.
+                    self._start(self._serve, "banhammer-action")
             elif self._idle:
                 self._work.notify()
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 import traceback
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic, time
 from typing import Any, Final, Literal
+from weakref import WeakSet
 
 from banhammer.actions import Action
 from banhammer.errors import ConfigError, GiveUp, one_line
@@ -30,6 +32,10 @@ LEAST_LOST: Final = 3
 """Workers that an escalation may have been lost with, however few attempts its action has."""
 DEAD_LETTERS: Final = 1_000
 """Dead letters of this process that are kept, for whoever asks."""
+
+AT_EXIT: Final = 2.0
+"""Seconds that all workers together may take to end what is under way when the interpreter ends."""
+_alive: WeakSet[Worker] = WeakSet()
 
 
 class Worker:
@@ -64,6 +70,7 @@ class Worker:
         self.dead: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
         self.renew()
         renew_after_fork(self)
+        _alive.add(self)
 
     def renew(self) -> None:
         """Begin anew, as in a forked child: what a parent queued is the parent's, and its threads do not exist."""
@@ -117,6 +124,11 @@ class Worker:
             courier.look()
         with crew.lock:
             return crew.changed.wait_for(lambda: crew.agenda.quiet and (courier is None or courier.rests), timeout)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything has not ended yet, or a durable store is asked."""
+        return self._courier is not None or self._crew.agenda.size > 0
 
     @property
     def retrying(self) -> bool:
@@ -207,6 +219,15 @@ class Worker:
                 self._told(job.delivery.escalation, job.name, kind, error)
             except Exception as failure:
                 log.warning("what became of action %s could not be told: %s", job.name, _described(failure))
+
+
+@atexit.register
+def _end_all() -> None:
+    """Drain what an application that ends has not closed."""
+    ends = monotonic() + AT_EXIT
+    for worker in list(_alive):
+        if worker.busy:
+            worker.close(max(ends - monotonic(), 0.0))
 
 
 class _Watching:

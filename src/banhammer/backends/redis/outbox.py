@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, Final, NamedTuple, cast
 
 from redis.exceptions import RedisError
 
 from banhammer.backends.redis.entries import GROUP, entry, place_in_order, read_entry, subject
 from banhammer.backends.redis.order import RAN, Order
-from banhammer.backends.redis.scripts import HAND_OVER
+from banhammer.backends.redis.scripts import HAND_OVER, SWEEP
 from banhammer.backends.redis.streams import Command, Streams, Told, sound
 from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note
@@ -25,6 +26,8 @@ LEFTOVERS: Final = "leftovers"
 LONG: Final = 10**9
 """Milliseconds that a leftover counts as idle: nobody waits longer."""
 PAGE: Final = 100
+SILENT: Final = 3600.0
+"""Seconds after which a worker that holds nothing is gone; as often, one that claims looks for such."""
 MOST_STRANGE: Final = 10_000
 """Entries that a worker remembers to have left to others."""
 MOST_DEAD: Final = 10_000
@@ -50,6 +53,7 @@ class RedisOutbox:
         self._next = 0
         self._strange: dict[tuple[int, str], None] = {}
         self._looked: dict[int, str] = {}
+        self._swept_at = -SILENT
 
     def take(self, room: int) -> list[Delivery]:
         """Return what no worker has taken yet: a share from every stream, or from a few in turn if there is no room."""
@@ -63,6 +67,7 @@ class RedisOutbox:
 
     def claim(self, room: int, idle: float) -> list[Delivery]:
         """Return what another worker has not touched for `idle` seconds, and that this one has not left to others."""
+        self._sweep()
         least = str(int(idle * 1000))
         found: dict[int, dict[str, int]] = {}
         told, idling = self._ask_group(
@@ -158,6 +163,14 @@ class RedisOutbox:
                 if isinstance(answers, list) and answers[0] == []
             }
         )
+
+    def _sweep(self) -> None:
+        """Take workers that were killed off the lists; whatever comes of it, the next one will do as well."""
+        if monotonic() - self._swept_at < SILENT:
+            return
+        self._swept_at = monotonic()
+        silent = str(int(SILENT * 1000))
+        self._streams.ask_all(lambda each: [("EVAL", SWEEP.text, "1", self._stream(each), GROUP, silent)])
 
     def _ask_group(self, commands: Mapping[int, Sequence[Command]]) -> tuple[Told, dict[int, Any]]:
         """Return all answers, and the sound ones by partition; where the group is missing, it is made first."""

@@ -30,3 +30,4 @@ EVALUATE_FULL: Final = Script(EVALUATE.text.replace("#!lua\n", "#!lua flags=no-w
 """The same text for a server whose memory is full: it may run there because it declares to write nothing."""
 SWAP: Final = Script(_text("swap.lua"))
 HAND_OVER: Final = Script(_text("handover.lua"))
+SWEEP: Final = Script(_text("sweep.lua"))
