@@ -327,6 +327,22 @@ def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(cluster
             cluster.heal()
 
 
+def test_a_partition_that_refuses_keeps_no_escalation_of_the_others_waiting(cluster: Cluster) -> None:
+    act, backend = note(), RedisBackend(cluster.url)
+    refusing = names_of(cluster).partition(KEYS[0])
+    others = [key for key in KEYS if names_of(cluster).partition(key) != refusing]
+    ask(cluster, refusing, "SET", "escalations", "no stream")
+    with hammer_on(cluster, [trap("note"), trap("late", name="later")]) as hammer:
+        for key in others:
+            hammer.hit(key, "trap")
+        assert len(backend.outbox().take(1_000)) == len(others)
+        until(lambda: len(backend.outbox().claim(1_000, 0.001)) == len(others), "claimed by another")
+        for key in others:
+            hammer.hit(key, "later")
+        with working(cluster, {"late": act}, backend):
+            until(lambda: len(act.ran) == len(others), "run")
+
+
 def test_a_worker_does_not_take_back_what_another_claimed(store: Store) -> None:
     with hammer_on(store, [trap("note")]) as hammer:
         hammer.hit("k", "trap")
