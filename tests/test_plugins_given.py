@@ -98,6 +98,21 @@ def test_every_mistake_in_a_table_has_its_line(install: Install, tmp_path: Path)
     assert pong.startswith(f"{where}:10: actions.pong.url: only a plugin's action has settings of its own")
 
 
+def test_an_action_that_fails_at_its_table_is_not_run_without_it(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = """
+    @hookimpl
+    def banhammer_actions(settings):
+        return {"ping": (seen.append, int(settings.get("ping", {}).get("most", 9)))[0]}
+    """
+    install("pinger", code)
+    with pytest.raises(ConfigError, match=r"actions\.ping: nobody gives an action of this name"):
+        BanHammer.from_config(write(tmp_path, '[actions.ping]\nmost = "few"\n'))
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("plugin pinger: its banhammer_actions failed: ValueError: ")
+
+
 def test_a_table_that_nobody_reads_is_a_mistake_with_the_nearest_name(install: Install, tmp_path: Path) -> None:
     install("pinger", READS)
     with pytest.raises(ConfigError) as caught:

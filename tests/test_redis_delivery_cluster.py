@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import monotonic, sleep
 
 from acting import PATIENCE, Act
-from delivery import NOTHING, bans, hammer_on, left_over, names_of, note, partitions, trap, working
+from banhammer.backends.redis import RedisBackend
+from delivery import NOTHING, ask, bans, hammer_on, left_over, names_of, note, partitions, trap, working
 from servers.cluster import Cluster, slot_of
 from servers.standalone import Standalone
 from servers.waiting import until
@@ -78,3 +79,22 @@ def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(cluster
                 sleep(0.1)
         finally:
             cluster.heal()
+
+
+KEYS = [f"203.0.113.{number}" for number in range(40)]
+
+
+def test_a_partition_that_refuses_keeps_no_escalation_of_the_others_waiting(cluster: Cluster) -> None:
+    act, backend = note(), RedisBackend(cluster.url)
+    refusing = names_of(cluster).partition(KEYS[0])
+    others = [key for key in KEYS if names_of(cluster).partition(key) != refusing]
+    ask(cluster, refusing, "SET", "escalations", "no stream")
+    with hammer_on(cluster, [trap("note"), trap("late", name="later")]) as hammer:
+        for key in others:
+            hammer.hit(key, "trap")
+        assert len(backend.outbox().take(1_000)) == len(others)
+        until(lambda: len(backend.outbox().claim(1_000, 0.001)) == len(others), "claimed by another")
+        for key in others:
+            hammer.hit(key, "later")
+        with working(cluster, {"late": act}, backend):
+            until(lambda: len(act.ran) == len(others), "run")

@@ -235,6 +235,22 @@ def test_actions_that_hang_hold_no_others_up(release: threading.Event) -> None:
     assert all(len(act.ran) == crew.SLOTS for act in hanging.values())
 
 
+def test_an_idle_thread_takes_what_waits_behind_a_slow_action(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "IDLE", 6 * PATIENCE)
+    together = threading.Barrier(2)
+    slow, quick = (Act([lambda _: together.wait(PATIENCE)], then=then) for then in (wait_for(release), None))
+    ours = Worker({"slow": slow, "quick": quick})
+    ours.submit(escalation("first"), ("slow", "quick"))
+    until(lambda: ours._crew._idle == 2, "two idle threads")
+    ours.submit(escalation("second"), ("slow", "quick"))
+    until(lambda: len(quick.ran) == 2, "the quick one run beside the slow one")
+    assert len(slow.ran) == 1
+    release.set()
+    assert ours.close(PATIENCE)
+
+
 def test_a_lift_comes_after_the_run_of_its_key_even_where_that_fails_first() -> None:
     def refuse_twice(each: Escalation) -> None:
         if each.key == "k" and sum(call.key == "k" for call in act.calls) < 3:

@@ -137,6 +137,8 @@ class Plugins:
                 continue
             if name in given:
                 made[name] = given[name]
+            else:  # It failed: what it makes without the table is not what the table asks for.
+                made.pop(name, None)
         return made
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Annotated, Any, Final
 
@@ -68,11 +69,10 @@ def worker_command(
         unknown = sorted(named - LOCAL_ACTIONS - set(actions))
         report = _Report(as_json)
         worker = Worker(actions, outbox=store.outbox, told=report.ended)
-        asked_to_end = threading.Event()
-        _end_on_signals(asked_to_end)
+        signals = _signals_to_end()
         report.began(desk.shown, sorted(named & set(actions)), unknown)
         worker.look()
-        while not asked_to_end.wait(LOOK):
+        while not _came(signals):
             if once and worker.drain(LOOK) and not worker.retrying:
                 break
         ended = worker.close(patience)
@@ -139,12 +139,29 @@ def _store(desk: Desk) -> Durable:
     )
 
 
-def _end_on_signals(asked_to_end: threading.Event) -> None:
-    def end(_: int, __: FrameType | None) -> None:
-        asked_to_end.set()
+def _signals_to_end() -> SimpleQueue[int]:
+    """Return where the signals come to that ask a worker to end.
+
+    A handler runs in the middle of whatever the main thread does: only this kind of queue may be put into there. An
+    event has a lock, which the main thread may hold.
+    """
+    signals: SimpleQueue[int] = SimpleQueue()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signals.put(number)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    return signals
+
+
+def _came(signals: SimpleQueue[int]) -> bool:
+    """Wait a moment for a signal; return whether one came."""
+    try:
+        signals.get(timeout=LOOK)
+    except Empty:
+        return False
+    return True
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:

@@ -119,16 +119,15 @@ class Shell:
 
     def _worker(self, known: Mapping[str, Action], place: WorkerPlace | None) -> Worker:
         """Return the worker of this hammer; with an external one, it still runs what only means something here."""
-        backend = self._backend
-        durable = isinstance(backend, Durable)
-        if place == "external" and not durable:
-            raise ConfigError("worker: 'external'; this store keeps no escalations, so no other process can run them")
-        fetches = durable and place != "external" and any(map(escalates, self._rules.policies.values()))
-        return Worker(
-            known,
-            observers=plugins.loaded().observers(),
-            outbox=backend.outbox if fetches else None,  # type: ignore[attr-defined]
-        )
+        durable = self._backend if isinstance(self._backend, Durable) else None
+        if place == "external" and durable is None:
+            raise ConfigError(
+                "worker: 'external'; this store keeps no escalations, so no other process can run them; "
+                "use 'internal', or Redis"
+            )
+        fetches = place != "external" and any(map(escalates, self._rules.policies.values()))
+        outbox = durable.outbox if durable is not None and fetches else None
+        return Worker(known, observers=plugins.loaded().observers(), outbox=outbox)
 
     def _many_at_once(self, hits: list[Hit]) -> Decisions | None:
         """Decide a batch in memory without a second look at each hit, or return `None`."""

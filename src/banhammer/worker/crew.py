@@ -92,8 +92,11 @@ class Crew:
                 now = monotonic()
                 self._leave_alone_what_hangs(now)
                 served = True
-                if self.agenda.starved(now) and not self._idle and len(self._members) - 1 < SLOTS:
-                    served = self._start(self._serve, "banhammer-action")
+                if self.agenda.starved(now):
+                    if self._idle:  # It sleeps since before there was this job, and would for up to `IDLE`.
+                        self._work.notify()
+                    elif len(self._members) - 1 < SLOTS:
+                        served = self._start(self._serve, "banhammer-action")
                 if self.agenda.size:
                     idle_since = now
                 elif now - idle_since > IDLE:

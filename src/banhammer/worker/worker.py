@@ -143,7 +143,8 @@ class Worker:
         ends = monotonic() + timeout
         drained = self.drain(timeout)
         crew, courier = self._crew, self._courier
-        lost = sum(job.delivery.place is None for job in crew.agenda.waiting())
+        with crew.lock:  # What does not end in time goes on meanwhile.
+            lost = sum(job.delivery.place is None for job in crew.agenda.waiting())
         if lost:
             log.warning("closed with %d actions still waiting", lost)
         self.stop()

@@ -19,7 +19,7 @@ from banhammer.model import Record
 
 Verb = Generator[tuple[Asks, float], Answers, Any]
 Command = tuple[Any, ...]
-Told = Generator[tuple[Asks, float], Answers, list[Any]]
+Saying = Generator[tuple[Asks, float], Answers, list[Any]]
 
 
 class When(NamedTuple):
@@ -39,7 +39,7 @@ class Asker:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
 
-    def ask(self, partition: int, commands: Sequence[Command], until: float, *, lenient: bool = False) -> Told:
+    def ask(self, partition: int, commands: Sequence[Command], until: float, *, lenient: bool = False) -> Saying:
         """Ask the partition's server, wherever it is; with `lenient`, a wrong type is an answer like any other.
 
         What was refused is asked again, alone: while a slot moves, one key may be here and the next one there.
@@ -72,7 +72,7 @@ class Asker:
             if monotonic() + pause >= until:
                 raise BackendTimeout("the store was moving or loading until the deadline")
 
-    def say(self, server: Server, commands: Sequence[Command], *, lenient: bool = False) -> Told:
+    def say(self, server: Server, commands: Sequence[Command], *, lenient: bool = False) -> Saying:
         """Ask this very server; what it does not hold (any more) is an answer like any other with `lenient`."""
         answers = yield {server: list(commands)}, 0.0
         answer = answers[server]

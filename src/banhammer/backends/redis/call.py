@@ -17,6 +17,7 @@ from banhammer.backends.redis.wire import ADMITTED, EMPTY, FULL, INJECTED, NUMBE
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
+from banhammer.escalations import escalates
 from banhammer.model import Policy
 
 
@@ -65,7 +66,7 @@ class Call:
         names = self.names
         if any(policy.top >= 0 for policy in policies):
             names = [*names, *bans]
-        if any(policy.delivers and policy.mode != "shadow" for policy in policies):
+        if any(map(escalates, policies)):
             names = [*names, *escalations]
         now = EMPTY if self._now is None else argument(b"%d" % self._now)
         cut = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY

@@ -82,4 +82,5 @@ def _letter(id: str, fields: Sequence[bytes]) -> DeadLetter:
             at=int(id.partition(":")[2].partition("-")[0]) / 1000,
         )
     except (KeyError, ValueError) as error:
-        raise BackendError(f"{id} is no dead letter; something else wrote into its stream") from error
+        remedy = f"forget it with: banhammer dead-letters drop {id}"
+        raise BackendError(f"{id} is no dead letter, something else wrote into its stream; {remedy}") from error

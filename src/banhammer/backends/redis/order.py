@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from banhammer.backends.redis.entries import entry_at, place_in_order, read_entry
-from banhammer.backends.redis.streams import Command, Streams, sound
-from banhammer.errors import BackendError
+from banhammer.backends.redis.streams import Command, Streams, parted
 
 RAN: Final = b"ran"
 """The mark of an action that ran."""
@@ -86,10 +85,9 @@ class Order:
         for entry in asks:
             by_partition.setdefault(entry[0], []).append(entry)
         told = self._streams.ask({partition: [asks[each] for each in some] for partition, some in by_partition.items()})
-        answers: dict[Entry, Any] = {}
-        for partition, some in by_partition.items():
-            try:
-                answers.update(zip(some, sound(told[partition]), strict=True))
-            except BackendError:
-                continue
-        return answers
+        answered, _ = parted(told)
+        return {
+            each: answer
+            for partition, answers in answered.items()
+            for each, answer in zip(by_partition[partition], answers, strict=True)
+        }

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from banhammer.backends.redis.entries import GROUP, entry, place_in_order, read_entry, subject
 from banhammer.backends.redis.order import RAN, Order
 from banhammer.backends.redis.scripts import HAND_OVER, SWEEP
-from banhammer.backends.redis.streams import Command, Streams, Told, sound
+from banhammer.backends.redis.streams import Command, Streams, parted
 from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note
 
@@ -61,16 +61,16 @@ class RedisOutbox:
         asked = [(self._next + step) % count for step in range(min(room, count))]
         self._next = (self._next + len(asked)) % count
         head = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", str(max(room // count, 1)), "STREAMS")
-        told, found = self._ask_group({each: [(*head, self._stream(each), ">")] for each in asked})
+        found, errors = self._ask_group({each: [(*head, self._stream(each), ">")] for each in asked})
         entries = {partition: streams[0][1] for partition, streams in found.items() if streams}
-        return self._deliveries(told, entries, {})
+        return self._deliveries(entries, {}, errors)
 
     def claim(self, room: int, idle: float) -> list[Delivery]:
         """Return what another worker has not touched for `idle` seconds, and that this one has not left to others."""
         self._sweep()
         least = str(int(idle * 1000))
         found: dict[int, dict[str, int]] = {}
-        told, idling = self._ask_group(
+        idling, errors = self._ask_group(
             {
                 each: [
                     ("XPENDING", self._stream(each), GROUP, "IDLE", least, self._looked.get(each, "-"), "+", str(PAGE))
@@ -89,14 +89,16 @@ class RedisOutbox:
             self._looked[partition] = f"({pending[-1][0].decode()}" if full else "-"
             if mine:
                 found[partition] = dict(list(mine.items())[: max(room // self._streams.count, 1)])
-        claimed = self._streams.ask(
-            {
-                partition: [("XCLAIM", self._stream(partition), GROUP, self._consumer, least, *names)]
-                for partition, names in found.items()
-            }
+        claimed, refused = parted(
+            self._streams.ask(
+                {
+                    partition: [("XCLAIM", self._stream(partition), GROUP, self._consumer, least, *names)]
+                    for partition, names in found.items()
+                }
+            )
         )
-        entries = {partition: sound(answers)[0] for partition, answers in claimed.items() if isinstance(answers, list)}
-        begun = self._remembered(self._deliveries(told, entries, found))
+        entries = {partition: answers[0] for partition, answers in claimed.items()}
+        begun = self._remembered(self._deliveries(entries, found, errors + refused))
         self.write([Note("done", each) for each in begun if not each.names])
         return [each for each in begun if each.names]
 
@@ -172,8 +174,8 @@ class RedisOutbox:
         silent = str(int(SILENT * 1000))
         self._streams.ask_all(lambda each: [("EVAL", SWEEP.text, "1", self._stream(each), GROUP, silent)])
 
-    def _ask_group(self, commands: Mapping[int, Sequence[Command]]) -> tuple[Told, dict[int, Any]]:
-        """Return all answers, and the sound ones by partition; where the group is missing, it is made first."""
+    def _ask_group(self, commands: Mapping[int, Sequence[Command]]) -> tuple[dict[int, Any], list[BackendError]]:
+        """Return the answers by partition, and the errors of others; where the group is missing, it is made first."""
         told = self._streams.ask(commands)
         missing = [
             partition for partition, answers in told.items() if isinstance(answers, list) and _no_group(answers[0])
@@ -183,21 +185,24 @@ class RedisOutbox:
             {each: [("XGROUP", "CREATE", self._stream(each), GROUP, "0", "MKSTREAM")] for each in missing}
         )
         told |= self._streams.ask({partition: commands[partition] for partition in missing})
-        return told, {partition: sound(answers)[0] for partition, answers in told.items() if isinstance(answers, list)}
+        answered, errors = parted(told)
+        return {partition: answers[0] for partition, answers in answered.items()}, errors
 
     def _deliveries(
-        self, told: Told, entries: Mapping[int, Iterable[Any]], taken: Mapping[int, Mapping[str, int]]
+        self,
+        entries: Mapping[int, Iterable[Any]],
+        taken: Mapping[int, Mapping[str, int]],
+        errors: Sequence[BackendError],
     ) -> list[Delivery]:
-        """Return what the entries say. Raises `BackendError` where nothing came and a partition could not be asked."""
+        """Return what the entries say. Raises the first of `errors`, those of other partitions, where nothing came."""
         found: list[Delivery] = []
         for partition, some in entries.items():
             began = taken.get(partition, {})
             for name, fields in filter(None, some):
                 delivery = self._delivery(partition, name.decode(), fields or (), began)
                 found += [delivery] if delivery else []
-        away = [answers for answers in told.values() if isinstance(answers, BackendError)]
-        if away and not found:
-            raise away[0]
+        if errors and not found:
+            raise errors[0]
         return found
 
     def _delivery(
@@ -216,23 +221,28 @@ class RedisOutbox:
         return Delivery(escalation, names, attempts=dict.fromkeys(names, vain), place=place)
 
     def _remembered(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Return deliveries that others began, without the actions that ran, and with what failed so far."""
+        """Return deliveries that others began, without the actions that ran, and with what failed so far.
+
+        Those of a partition that does not tell now stay where they are, until they are claimed once more.
+        """
         by_partition: dict[int, list[Delivery]] = {}
         for delivery in deliveries:
             by_partition.setdefault(_place(delivery).partition, []).append(delivery)
-        told = self._streams.ask(
-            {
-                partition: [("HMGET", self._streams.names.marks(partition), *_marks(each)) for each in begun]
-                for partition, begun in by_partition.items()
-            }
+        told, _ = parted(
+            self._streams.ask(
+                {
+                    partition: [("HMGET", self._streams.names.marks(partition), *_marks(each)) for each in begun]
+                    for partition, begun in by_partition.items()
+                }
+            )
         )
-        for partition, begun in by_partition.items():
-            for delivery, marks in zip(begun, sound(told[partition]), strict=True):
+        for partition, answers in told.items():
+            for delivery, marks in zip(by_partition[partition], answers, strict=True):
                 known = dict(zip(delivery.names, marks, strict=True))
                 delivery.names = tuple(name for name, mark in known.items() if mark != RAN)
                 for name in delivery.names:
                     delivery.attempts[name] += int(known[name] or 0)
-        return list(deliveries)
+        return [delivery for partition in told for delivery in by_partition[partition]]
 
     def _commands(self, note: Note) -> Iterator[Command]:
         place = _place(note.delivery)

@@ -66,6 +66,18 @@ class Streams:
         return told
 
 
+def parted(told: Told) -> tuple[dict[int, list[Any]], list[BackendError]]:
+    """Return the answers of the partitions that gave no error, and the errors of the others: one keeps none waiting."""
+    answered: dict[int, list[Any]] = {}
+    errors: list[BackendError] = []
+    for partition, answers in told.items():
+        try:
+            answered[partition] = sound(answers)
+        except BackendError as error:
+            errors.append(error)
+    return answered, errors
+
+
 def sound(answers: list[Any] | BackendError) -> list[Any]:
     """Return answers without an error among them. Raises `BackendError`."""
     if isinstance(answers, BackendError):

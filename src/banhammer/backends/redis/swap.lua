@@ -8,6 +8,8 @@
 --       7..: the fields of the escalation
 -- REPLY 1 when it was swapped, 0 when the record had changed meanwhile
 
+local MOST_ESCALATIONS = 100000
+
 local raw = redis.pcall("GET", KEYS[3])
 if type(raw) == "table" then
     raw = ""
@@ -23,7 +25,7 @@ else
     redis.call("SET", KEYS[3], ARGV[2], "PX", ARGV[3])
 end
 if KEYS[4] then
-    if redis.call("XLEN", KEYS[4]) >= 100000 then
+    if redis.call("XLEN", KEYS[4]) >= MOST_ESCALATIONS then
         redis.call("INCR", KEYS[5])
     else
         local entry = redis.call("XADD", KEYS[4], "*", unpack(ARGV, 7))
