@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -123,6 +124,90 @@ def test_an_error_that_cannot_even_be_shown_is_an_error_like_any_other() -> None
     ours.submit(escalation(), ("act",))
     assert settled(ours)
     assert [each.error.partition(" (")[0] for each in ours.dead] == ["Unspeakable: an error that has no text"]
+
+
+class NamelessError(OSError):
+    """An error whose text ends the thread that asks for it."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class Timeless(RetryAfter):
+    """A wait of nobody knows how long."""
+
+    def __init__(self) -> None:
+        self.seconds = "soon"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("error", [NamelessError(), Timeless()])
+def test_an_error_that_breaks_whoever_looks_at_it_costs_no_thread(error: BaseException) -> None:
+    act, other = Act(then=error, attempts=2), Act()
+    ours = Worker({"act": act, "other": other})
+    for number in range(crew.SLOTS + 2):
+        ours.submit(escalation(f"k{number}"), ("act", "other"))
+    assert settled(ours)
+    assert (len(ours.dead), len(other.ran)) == (crew.SLOTS + 2, crew.SLOTS + 2)
+
+
+class Logging(logging.Handler):
+    """Does something with each line of banhammer's log, inside the lock that every handler has."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._act = act
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._act()
+
+    def __enter__(self) -> Self:
+        worker.log.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        worker.log.removeHandler(self)
+
+
+def test_a_log_that_is_slow_holds_no_hit_up(release: threading.Event) -> None:
+    logs = threading.Event()
+
+    def slowly() -> None:
+        logs.set()
+        release.wait(PATIENCE)
+
+    with Logging(slowly), BanHammer([TRAP], actions={"note": Act(then=OSError())}) as hammer:
+        hammer.hit("a", "trap")
+        assert logs.wait(PATIENCE)
+        hits = threading.Thread(target=hammer.hit, args=("b", "trap"))
+        hits.start()
+        hits.join(PATIENCE / 2)
+        assert not hits.is_alive()
+        release.set()
+
+
+def test_a_log_that_hits_and_one_that_fails_lock_nobody_out() -> None:
+    act = Act(then=OSError(), attempts=2)
+    ours = Worker({"act": act})
+
+    def hit_and_fail() -> None:
+        ours.submit(escalation("logged"), ())
+        with ours._crew.lock:
+            raise OSError("the log is full")
+
+    def log() -> None:
+        for _ in range(100):
+            with suppress(OSError):
+                worker.log.warning("of the application")
+
+    application = threading.Thread(target=log, daemon=True)
+    with Logging(hit_and_fail):
+        application.start()
+        for number in range(100):
+            ours.submit(escalation(f"k{number}"), ("act",))
+        assert settled(ours)
+        application.join(PATIENCE)
+    assert not application.is_alive()
+    assert len(ours.dead) == 100
 
 
 def test_whoever_is_told_cannot_break_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic, sleep
 from typing import Final, Literal
 
-from banhammer.errors import BackendError, one_line
+from banhammer.errors import BackendError
 from banhammer.outbox import Delivery, Note, Outbox
 from banhammer.worker.agenda import Job
+from banhammer.worker.saying import described, say
 from banhammer.worker.terms import Terms
-
-log = logging.getLogger("banhammer")
 
 HOLD: Final = 32
 """Escalations in hand at once; they are kept, so that waiting for their turn makes nobody else claim them."""
@@ -168,8 +167,8 @@ class Courier:
             except BackendError as failure:
                 error = failure
             except Exception as failure:
-                log.exception("a mistake in the delivery of escalations")
-                error = BackendError(f"{type(failure).__name__}: {one_line(str(failure))}")
+                say(logging.ERROR, "a mistake in the delivery of escalations", trace=True)
+                error = BackendError(described(failure))
         self._tell(error)
         if found:
             self._pause = 0.0
@@ -266,7 +265,7 @@ class Courier:
             self._write()
             self._outbox.leave()
         except BackendError as error:
-            log.warning("escalations in hand could not be handed back; another worker claims them: %s", error)
+            say(logging.WARNING, "escalations in hand could not be handed back; another worker claims them: %s", error)
         self._changed()
 
     def _tell(self, error: BackendError | None) -> None:
@@ -275,6 +274,6 @@ class Courier:
             return
         self._away = error is not None
         if error is None:
-            log.warning("escalations are delivered again")
+            say(logging.WARNING, "escalations are delivered again")
         else:
-            log.warning("escalations wait in the store, which cannot be asked: %s", error)
+            say(logging.WARNING, "escalations wait in the store, which cannot be asked: %s", error)

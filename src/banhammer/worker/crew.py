@@ -23,10 +23,11 @@ MOST_HANGING: Final = 4
 
 
 class Crew:
-    """Runs jobs: `perform(job)` in a thread of the crew, then `ended(job, error)`, with the lock held.
+    """Runs jobs: `perform(job)` in a thread of the crew, then `ended(job, error)`.
 
-    `ended` returns after how many seconds to try again, or `None`: over. `deadline(job)` is in seconds; a thread cannot
-    be stopped, so a job that takes longer has failed, and its thread is left to itself.
+    `ended` returns after how many seconds to try again, or `None`: over. It must not raise, and may be slow: hits wait
+    for the lock, and it is called without. `deadline(job)` is in seconds; a thread cannot be stopped, so a job that
+    takes longer has failed, and its thread is left to itself.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class Crew:
 
     def _keep_watch(self) -> None:
         """See to it that there is a thread for each job that may begin, and that none takes longer than it may."""
-        with self.lock:
-            idle_since = monotonic()
-            while not self._over:
+        idle_since = monotonic()
+        while True:
+            for job in self._hang():
+                self._finish(job, TimeoutError(f"it did not end within {self._deadline(job):g} s"))
+            with self.lock:
                 now = monotonic()
-                self._leave_alone_what_hangs(now)
                 served = True
                 if self.agenda.starved(now):
                     if self._idle:  # It sleeps since before there was this job, and would for up to `IDLE`.
@@ -99,21 +101,26 @@ class Crew:
                         served = self._start(self._serve, "banhammer-action")
                 if self.agenda.size:
                     idle_since = now
-                elif now - idle_since > IDLE:
-                    break
+                if self._over or now - idle_since > IDLE:
+                    self._watching = False
+                    self._members.discard(threading.current_thread())
+                    return
                 at = self.agenda.changes_at() if served else None
                 self._watch.wait(TICK if at is None else min(max(at - now, 0.001), TICK))
-            self._watching = False
-            self._members.discard(threading.current_thread())
 
-    def _leave_alone_what_hangs(self, now: float) -> None:
-        for job in list(self.agenda.running):
-            deadline = self._deadline(job)
-            if now - job.began > deadline + GRACE and job.thread is not None:
-                self._left_alone.add(job.thread)
-                self._hanging[job.name] += 1
-                self._members.discard(job.thread)
-                self._finish(job, TimeoutError(f"it did not end within {deadline:g} s"))
+    def _hang(self) -> list[Job]:
+        """Return the jobs whose time is up; their threads are left alone from now on."""
+        now = monotonic()
+        found = []
+        with self.lock:
+            for job in self.agenda.running:
+                if job.thread is not None and now - job.began > self._deadline(job) + GRACE:
+                    self._left_alone.add(job.thread)
+                    self._hanging[job.name] += 1
+                    self._members.discard(job.thread)
+                    job.thread = None
+                    found.append(job)
+        return found
 
     def _serve(self) -> None:
         """Run one job after the other."""
@@ -131,7 +138,8 @@ class Crew:
                     self._left_alone.discard(me)
                     self._hanging[job.name] -= 1
                     return
-                self._finish(job, error)
+                job.thread = None  # It ended in time.
+            self._finish(job, error)
 
     def _next(self, me: threading.Thread) -> Job | None:
         """Wait for the next job and return it, or `None`: this thread is not needed."""
@@ -153,11 +161,11 @@ class Crew:
             return None
 
     def _finish(self, job: Job, error: BaseException | None) -> None:
-        job.thread = None
         wait = self._ended(job, error)
-        if wait is None:
-            self.agenda.over(job)
-        else:
-            self.agenda.again(job, monotonic() + wait)
-        self._work.notify()
-        self.changed.notify_all()
+        with self.lock:
+            if wait is None:
+                self.agenda.over(job)
+            else:
+                self.agenda.again(job, monotonic() + wait)
+            self._work.notify()
+            self.changed.notify_all()

@@ -35,8 +35,11 @@ class Terms:
 
         An action that asks for a wait of its own gets it, up to an hour.
         """
-        if isinstance(error, RetryAfter) and error.seconds >= 0:  # Not where it is no number.
-            return min(error.seconds, LONGEST_ASKED / 1e6)
+        asked = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
+        if (
+            isinstance(asked, int | float) and asked >= 0
+        ):  # Not where it is NaN, or a subclass has made it something else.
+            return min(asked, LONGEST_ASKED / 1e6)
         longest = min(self.backoff << min(attempts - 1, 32), max(LONGEST_WAIT, self.backoff))
         return longest * random.uniform(0.5, 1.0) / 1e6  # noqa: S311  # So that many do not come back at once.
 

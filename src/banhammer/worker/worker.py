@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import logging
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic, time
@@ -22,6 +21,7 @@ from banhammer.worker.agenda import Job
 from banhammer.worker.courier import Courier
 from banhammer.worker.crew import Crew
 from banhammer.worker.running import run
+from banhammer.worker.saying import described, say
 from banhammer.worker.terms import Terms, terms_of
 
 log = logging.getLogger("banhammer")
@@ -74,6 +74,7 @@ class Worker:
 
     def renew(self) -> None:
         """Begin anew, as in a forked child: what a parent queued is the parent's, and its threads do not exist."""
+        self._count = threading.Lock()
         self._crew = Crew(self._perform, self._deadline, self._ended)
         self._courier: Courier | None = None
         self._waits = self._open_outbox is not None
@@ -191,11 +192,13 @@ class Worker:
             self._tell(job, "ran" if error is None else "lost")
             return None
         terms, escalation = self._terms[job.name], job.delivery.escalation
-        self.failures += 1
+        with self._count:
+            self.failures += 1
         job.attempts += 1
-        what = _described(error)
+        what = described(error)
         if isinstance(error, GiveUp) or job.attempts >= terms.attempts:
-            log.error(
+            say(
+                logging.ERROR,
                 "action %s failed for key %s of policy %r, for good after %d attempts: %s",
                 job.name, _shown(escalation.key), escalation.policy, job.attempts, what,
             )  # fmt: skip
@@ -205,7 +208,8 @@ class Worker:
             self._tell(job, "dead", what)
             return None
         wait = terms.wait(job.attempts, error)
-        log.error(
+        say(
+            logging.ERROR,
             "action %s failed for key %s of policy %r, again in %.1f s: %s",
             job.name, _shown(escalation.key), escalation.policy, wait, what,
         )  # fmt: skip
@@ -219,7 +223,7 @@ class Worker:
             try:
                 self._told(job.delivery.escalation, job.name, kind, error)
             except Exception as failure:
-                log.warning("what became of action %s could not be told: %s", job.name, _described(failure))
+                say(logging.WARNING, "what became of action %s could not be told: %s", job.name, described(failure))
 
 
 @atexit.register
@@ -257,14 +261,3 @@ def _wake(crew: Crew) -> None:
 def _shown(key: str) -> str:
     """Return a key as a line of the log shows it."""
     return one_line(repr(key))
-
-
-def _described(error: BaseException) -> str:
-    """Return an error in one line: its class, its text without control characters, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    try:
-        text = str(error)
-    except Exception:  # An error of a plugin's own may fail at that too.
-        text = "an error that has no text"
-    return f"{one_line(type(error).__name__)}: {one_line(text)}{one_line(place)}"
