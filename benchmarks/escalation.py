@@ -18,7 +18,7 @@ from time import perf_counter, perf_counter_ns, sleep
 from typing import Any, Final, Self
 
 from benchmarks.results import Spread, spread
-from benchmarks.servers import Site, cluster, standalone, version_of
+from benchmarks.servers import Site, cluster, standalone
 
 MINUTE: Final = 60.0
 BOUND: Final = 1.05
@@ -75,7 +75,7 @@ def run(rounds: int, *, quick: bool, tell: Tell) -> Found:
             _row("redis", one.url, rounds, 200 if quick else HITS["redis"], tell),
         ]
         costs = [_cost(name, site, quick, tell) for name, site in (("1 partition", one), ("16 partitions", three))]
-        return Found(version_of(one), rounds, rows, costs)
+        return Found(one.version, rounds, rows, costs)
 
 
 def as_json(found: Found) -> dict[str, Any]:
