@@ -1,7 +1,8 @@
 """What escalation costs those who do not escalate, and what delivery costs: each hammer in a process of its own.
 
-A round takes one sample of hits beside an action that sleeps for a minute, and right before or after it one without any
-action. Behind the rounds: what an idle worker's polling costs, and how many escalations a second one worker delivers.
+A round takes hits beside an action that sleeps for a minute, and hits without any action, in turns so short that a busy
+neighbour on the machine costs both alike. Behind the rounds: what an idle worker's polling costs, and how many
+escalations a second one worker delivers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ BOUND: Final = 1.05
 KEYS: Final = 1_000
 SLEEPING: Final = 16
 """Escalations whose action sleeps meanwhile, or waits for its turn to."""
-HITS: Final = {"memory": 100_000, "redis": 4_000}
+TURNS: Final = 20
+"""How often a round changes from one to the other."""
+HITS: Final = {"memory": 5_000, "redis": 400}
+"""Of each turn."""
 IDLE_SECONDS: Final = 10.0
 DELIVERIES: Final = 20_000
 
@@ -71,8 +75,8 @@ def run(rounds: int, *, quick: bool, tell: Tell) -> Found:
     with ExitStack() as stack:
         one, three = stack.enter_context(standalone("redis")), stack.enter_context(cluster("redis"))
         rows = [
-            _row("memory", "memory://", rounds, 200 if quick else HITS["memory"], tell),
-            _row("redis", one.url, rounds, 200 if quick else HITS["redis"], tell),
+            _row("memory", "memory://", rounds, 20 if quick else HITS["memory"], tell),
+            _row("redis", one.url, rounds, 20 if quick else HITS["redis"], tell),
         ]
         costs = [_cost(name, site, quick, tell) for name, site in (("1 partition", one), ("16 partitions", three))]
         return Found(one.version, rounds, rows, costs)
@@ -110,17 +114,23 @@ def _row(store: str, url: str, rounds: int, hits: int, tell: Tell) -> Row:
         pairs: list[tuple[float, float]] = []
         for player in (without, beside):  # Both have warmed up before the first sample.
             player.ask("sample", hits)
-        for turn in range(rounds):
-            tell(f"round {turn + 1} of {rounds}: {store}")
-            order = (without, beside) if turn % 2 == 0 else (beside, without)
-            found = {player: player.ask("sample", hits) for player in order}
-            pairs.append((found[without], found[beside]))
+        for number in range(rounds):
+            tell(f"round {number + 1} of {rounds}: {store}")
+            waits: dict[Player, list[int]] = {without: [], beside: []}
+            for turn in range(TURNS):
+                for player in (without, beside) if turn % 2 == 0 else (beside, without):
+                    waits[player] += player.ask("sample", hits)
+            pairs.append((_p99(waits[without]), _p99(waits[beside])))
     return Row(
         store,
         spread([quiet for quiet, _ in pairs]),
         spread([busy for _, busy in pairs]),
         spread([busy / quiet for quiet, busy in pairs]),
     )
+
+
+def _p99(waits: list[int]) -> float:
+    return float(sorted(waits)[len(waits) * 99 // 100])
 
 
 def _cost(name: str, site: Site, quick: bool, tell: Tell) -> Cost:
@@ -133,7 +143,7 @@ def _cost(name: str, site: Site, quick: bool, tell: Tell) -> Cost:
 
 
 class Player:
-    """A process with a hammer on `url`; it does what it is asked and answers with a number."""
+    """A process with a hammer on `url`; it does what it is asked and answers."""
 
     def __init__(self, url: str, *, sleeping: bool, worker: bool = False) -> None:
         context = get_context("spawn")
@@ -149,11 +159,11 @@ class Player:
         self._process.kill()
         self._process.join()
 
-    def ask(self, what: str, amount: float) -> float:
+    def ask(self, what: str, amount: float) -> Any:
         """Have it do something and return its answer. Raises `RuntimeError` where it ended."""
         try:
             self._pipe.send((what, amount))
-            return float(self._pipe.recv())
+            return self._pipe.recv()
         except EOFError:
             raise RuntimeError("a process of the benchmark failed; see its traceback above") from None
 
@@ -186,16 +196,17 @@ class _Stage:
             self._hammer.hit(f"{os.getpid()}-{number}", "trap")
         sleep(0.5)
 
-    def sample(self, hits: float) -> float:
-        """Return the 99th percentile of hits that do not escalate (ns)."""
-        hit, keys, waits = self._hammer.hit, self._keys, []
+    def sample(self, hits: float) -> list[int]:
+        """Return how long each of some hits took that do not escalate (ns)."""
+        hit, keys = self._hammer.hit, self._keys
+        waits: list[int] = []
         for number in range(int(hits)):
             key = keys[number % KEYS]
             began = perf_counter_ns()
             allowed = hit(key, "api").allowed
             waits.append(perf_counter_ns() - began)
             assert allowed
-        return float(sorted(waits)[len(waits) * 99 // 100])
+        return waits
 
     def idle(self, seconds: float) -> float:
         """Return the share of a core that a worker takes with nothing to do."""

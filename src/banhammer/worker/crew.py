@@ -55,12 +55,13 @@ class Crew:
         """Run jobs, behind all that are there."""
         with self.lock:
             self.agenda.add(jobs)
-            if not self._watching and not self._over:
+            begins = not (self._watching or self._over)
+            if begins:
                 self._watching = self._start(self._keep_watch, "banhammer")
-                if not self._idle:  # Not left to the one that watches: an interpreter that ends starts no threads.
-                    self._start(self._serve, "banhammer-action")
-            elif self._idle:
+            if self._idle:
                 self._work.notify()
+            elif begins:  # Not left to the one that watches: an interpreter that ends starts no threads.
+                self._start(self._serve, "banhammer-action")
             else:
                 self._watch.notify()
 
