@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,8 +13,8 @@ from typing import Any, Self
 import pytest
 
 from acting import PATIENCE, Act, escalation, settled
-from banhammer import ConfigError, Escalation, GiveUp, Policy, RetryAfter, Threshold
-from banhammer.worker import Worker, crew, terms_of
+from banhammer import BanHammer, ConfigError, Escalation, GiveUp, Policy, RetryAfter, Threshold
+from banhammer.worker import Worker, crew, terms_of, worker
 from servers.waiting import until
 
 TRAP = Policy("trap", [Threshold(1, "1h", burst=0, ban="1h", actions=["note"])])
