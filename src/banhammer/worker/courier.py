@@ -277,4 +277,4 @@ class Courier:
         if error is None:
             log.warning("escalations are delivered again")
         else:
-            log.warning("escalations wait in the store, which cannot be asked: %s", error)
+            log.warning("escalations wait: %s", error)

@@ -133,7 +133,7 @@ class Worker:
         crew, courier = self._crew, self._courier
         lost = sum(job.delivery.place is None for job in crew.agenda.waiting())
         if lost:
-            log.warning("closed with %d actions still waiting", lost)
+            log.warning("closed with actions still waiting: %d", lost)
         self.stop()
         if courier is not None:
             courier.close(max(ends - monotonic(), 1.0))
@@ -183,7 +183,7 @@ class Worker:
         what = _described(error)
         if isinstance(error, GiveUp) or job.attempts >= terms.attempts:
             log.error(
-                "action %s failed for key %s of policy %r, for good after %d attempts: %s",
+                "action %s failed for key %s of policy %r, for good at attempt %d: %s",
                 job.name, _shown(escalation.key), escalation.policy, job.attempts, what,
             )  # fmt: skip
             if job.delivery.place is None:
