@@ -19,7 +19,7 @@ from banhammer.durations import Duration, parse_duration
 from banhammer.errors import ConfigError
 from banhammer.escalations import escalates
 from banhammer.model import Clock, Hit, Mode, Policy, WorkerPlace
-from banhammer.outbox import Durable
+from banhammer.outbox import KEEPS_NOTHING, Durable
 from banhammer.repertoire import Tables, assemble
 from banhammer.rulebook import Rulebook
 from banhammer.worker import Worker
@@ -122,7 +122,7 @@ class Shell:
         backend = self._backend
         durable = isinstance(backend, Durable)
         if place == "external" and not durable:
-            raise ConfigError("worker: 'external'; this store keeps no escalations, so no other process can run them")
+            raise ConfigError(f"worker: 'external'; this store {KEEPS_NOTHING}")
         fetches = durable and place != "external" and any(map(escalates, self._rules.policies.values()))
         return Worker(
             known,
