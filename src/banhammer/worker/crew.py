@@ -48,6 +48,7 @@ class Crew:
         self._members: set[threading.Thread] = set()
         self._idle = 0
         self._watching = False
+        self._resting = False
         self._over = False
 
     def add(self, jobs: Iterable[Job]) -> None:
@@ -64,6 +65,12 @@ class Crew:
     def has(self, thread: threading.Thread) -> bool:
         """Return whether a thread is one of the crew's."""
         return thread in self._members
+
+    def rest(self) -> None:
+        """Begin nothing more; what runs goes on, and is watched as before."""
+        with self.lock:
+            self._resting = True
+            self._work.notify_all()
 
     def stop(self) -> None:
         """Let the threads end after what they are doing; what has not begun never will."""
@@ -89,8 +96,8 @@ class Crew:
             while not self._over:
                 now = monotonic()
                 self._leave_alone_what_hangs(now)
-                served = True
-                if self.agenda.starved(now) and not self._idle and len(self._members) - 1 < SLOTS:
+                served = not self._resting
+                if served and self.agenda.starved(now) and not self._idle and len(self._members) - 1 < SLOTS:
                     served = self._start(self._serve, "banhammer-action")
                 if self.agenda.size:
                     idle_since = now
@@ -132,7 +139,7 @@ class Crew:
         """Wait for the next job and return it, or `None`: this thread is not needed."""
         with self.lock:
             idle_since = monotonic()
-            while not self._over:
+            while not (self._over or self._resting):
                 now = monotonic()
                 job = self.agenda.next(now)
                 if job is not None:

@@ -139,6 +139,23 @@ class Worker:
             courier.close(max(ends - monotonic(), 1.0))
         return drained
 
+    def leave(self, timeout: float) -> bool:
+        """Begin nothing more, give what runs `timeout` seconds to end, and hand back to the store what is left.
+
+        Returns whether nothing was under way any more.
+        """
+        ends = monotonic() + timeout
+        crew, courier = self._crew, self._courier
+        if courier is not None:
+            courier.rest()
+        crew.rest()
+        with crew.lock:
+            ended = crew.changed.wait_for(lambda: not crew.agenda.running, timeout)
+        self.stop()
+        if courier is not None:
+            courier.close(max(ends - monotonic(), 1.0))
+        return ended
+
     def stop(self) -> None:
         """Let the threads end after what they are doing, without waiting; an escalation after it begins anew."""
         crew, courier = self._crew, self._courier
