@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from banhammer import BanHammer, cli, desk
+from banhammer import BanHammer, backends, cli, desk
 from banhammer.backends import Traits
 from banhammer.backends.memory import MemoryBackend
 from banhammer.config import load
@@ -122,7 +122,8 @@ class Shop:
         self.file = folder / "banhammer.toml"
         self._monkeypatch = monkeypatch
         self._capsys = capsys
-        monkeypatch.setattr(desk, "open_backend", self.store.opened)
+        for module in (backends, desk):
+            monkeypatch.setattr(module, "open_backend", self.store.opened)
         monkeypatch.chdir(folder)
         for setting in ("BANHAMMER_CONFIG", "BANHAMMER_BACKEND", "BANHAMMER_MODE"):
             monkeypatch.delenv(setting, raising=False)

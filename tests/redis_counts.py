@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from banhammer import AsyncBanHammer, BanHammer, Escalation, Policy, Threshold
+from banhammer.backends import Backend, adopt, open_backend
 from histories_crew import PATIENCE, in_threads
 
 ROOM = 100_000
@@ -20,10 +21,15 @@ RULES = [
 def settings(backend: object, ran: list[Escalation] | None = None) -> dict[str, Any]:
     """Return a hammer's arguments beside the policies; its actions append to `ran`.
 
-    Without it there is no worker, so that all connections are those of hits.
+    Without it a store that keeps escalations has no worker here, so that all connections are those of hits.
     """
-    here = {"actions": {"note": (ran if ran is not None else []).append}}
-    return {"backend": backend, "deadline": PATIENCE, "worker": "external" if ran is None else "internal", **here}
+    arguments = {"backend": backend, "deadline": PATIENCE, "actions": {"note": (ran if ran is not None else []).append}}
+    keeps = adopted(backend).traits.durable
+    return arguments | ({"worker": "external"} if keeps and ran is None else {})
+
+
+def adopted(backend: object) -> Backend:
+    return open_backend(backend) if isinstance(backend, str) else adopt(backend)
 
 
 def count_down(hammer: BanHammer, name: str, start: int, hits: int = 40) -> None:

@@ -209,7 +209,7 @@ def test_an_action_that_is_not_built_in_is_a_note() -> None:
 
     assert noted("block_local", "record_local", "report_central") == []
     assert noted("block_local", "tell") == [
-        "policies.p.thresholds.0.actions.1: 'tell' is of no plugin, so the application has to give it"
+        "policies.p.thresholds.0.actions.1: 'tell' is of no installed plugin, so the application has to give it"
     ]
     assert noted("block_locl")[0].endswith("; did you mean 'block_local'?")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from banhammer import BanHammer
+from banhammer.backends import keeps_escalations
 from banhammer.config import load
 from banhammer.errors import ConfigError
 from example import DESIGN
@@ -198,9 +199,10 @@ def test_an_action_that_nobody_gives_is_told_with_its_line_and_the_nearest_name_
     with pytest.raises(ConfigError) as caught:
         load(file, {"block_local", "tell"})
     assert caught.value.mistakes == (
-        f"{file}:4: policies.a.thresholds.0.actions.1: unknown action 'block_locl'; did you mean 'block_local'?",
-        f"{file}:5: policies.a.thresholds.1.actions.0: unknown action 'zzz'; "
-        "known: block_local, record_local, report_central, tell",
+        f"{file}:4: policies.a.thresholds.0.actions.1: unknown action 'block_locl', "
+        "given by no installed plugin nor by the application; did you mean 'block_local'?",
+        f"{file}:5: policies.a.thresholds.1.actions.0: unknown action 'zzz', "
+        "given by no installed plugin nor by the application; known: block_local, record_local, report_central, tell",
         f"{file}:5: policies.a.thresholds.1.limit: 0; it must be an integer of at least 1",
     )
 
@@ -212,7 +214,7 @@ def test_without_the_known_names_any_action_may_be_given_later(file: Path) -> No
 
 def test_from_config_tells_the_line_of_an_unknown_action(file: Path) -> None:
     file.write_text('[policies.a]\nthresholds = [{ limit = 1, period = "1h", actions = ["tel", "block_local"] }]\n')
-    with pytest.raises(ConfigError, match=r"rules\.toml:2: .*unknown action 'tel'; did you mean 'tell'"):
+    with pytest.raises(ConfigError, match=r"rules\.toml:2: .*unknown action 'tel', .*; did you mean 'tell'"):
         BanHammer.from_config(file, actions={"tell": print})
 
 
@@ -221,7 +223,7 @@ def test_a_backend_that_cannot_be_opened_is_a_mistake_only_where_it_would_be_ope
 ) -> None:
     opened: list[str] = []
 
-    def refuse(url: str) -> None:
+    def refuse(url: str) -> bool:
         opened.append(url)
         raise ConfigError(f"backend: {url}; not here")
 
@@ -235,3 +237,35 @@ def test_a_backend_that_cannot_be_opened_is_a_mistake_only_where_it_would_be_ope
         load(file, opener=refuse)
     assert caught.value.mistakes == ("BANHAMMER_BACKEND: memory://there; not here",)
     assert opened == ["memory://u:sesame@h", "memory://there"]
+
+
+def test_an_external_worker_is_a_mistake_with_a_store_that_keeps_no_escalations(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text('mode = "enforce"\nworker = "external"\n')
+    remedy = "keeps no escalations, so no other process can run them; use Redis, or leave worker out"
+    with pytest.raises(ConfigError) as caught:
+        load(file, opener=keeps_escalations)
+    assert caught.value.mistakes == (f"{file}:2: worker: 'external'; memory:// {remedy}",)
+    with pytest.raises(ConfigError, match=f"^worker: 'external'; this store {remedy}$"):
+        BanHammer.from_config(file)
+    monkeypatch.setenv("BANHAMMER_BACKEND", "redis://h")
+    assert load(file, opener=keeps_escalations).worker == "external"
+    file.write_text('backend = "redis://h"\nworker = "external"\n')
+    monkeypatch.setenv("BANHAMMER_BACKEND", "memory://u:sesame@h")
+    with pytest.raises(ConfigError) as caught:
+        load(file, opener=keeps_escalations)
+    assert caught.value.mistakes == (f"{file}:2: worker: 'external'; memory://u:***@h {remedy}",)
+
+
+def test_an_action_whose_table_is_a_mistake_is_not_called_unknown_too(file: Path) -> None:
+    file.write_text(
+        '[actions.report_central]\nurl = "ftp://x"\n[policies.a]\n'
+        'thresholds = [{ limit = 1, period = "1h", actions = ["report_central", "tell"] }]\n[actions.tell]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, ())
+    assert [mistake.partition(";")[0] for mistake in caught.value.mistakes] == [
+        f"{file}:2: actions.report_central.url: 'ftp://x'",
+        f"{file}:5: actions.tell: given by no installed plugin nor by the application",
+    ]

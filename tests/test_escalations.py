@@ -397,9 +397,9 @@ def test_wrong_settings_of_actions_are_told_at_once_with_their_paths() -> None:
     with pytest.raises(ConfigError) as caught:
         BanHammer([trap("note")], actions={"note": print}, action_settings=settings)
     assert caught.value.mistakes == (
-        "actions.record_locl: nobody gives an action of this name; did you mean 'record_local'?",
+        "actions.record_locl: given by no installed plugin nor by the application; did you mean 'record_local'?",
         "actions.record_local.keep: 0; write a whole number from 1 to 1,000",
         "actions.note.attempts: 0; write an integer from 1 to 1,000",
-        "actions.note.colour: only a plugin's action has settings of its own; one of the application has deadline, "
-        "attempts, backoff",
+        "actions.note.colour: only a plugin's action has settings of its own, and no installed plugin gives this one; "
+        "one of the application has deadline, attempts, backoff",
     )

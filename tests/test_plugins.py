@@ -71,7 +71,7 @@ def test_a_plugin_that_cannot_be_used_is_reported_once_and_left_out(
     assert warning.isprintable()
     assert (found("wrong").problem or "").startswith(problem.replace("\\n", "\n"))
     assert found("wrong").hooks == ()
-    with pytest.raises(ConfigError, match="unknown action 'pong'; did you mean 'ping'"):
+    with pytest.raises(ConfigError, match=r"unknown action 'pong', .*; did you mean 'ping'"):
         BanHammer([trap("pong")])
 
 

@@ -107,7 +107,7 @@ def test_an_action_that_fails_at_its_table_is_not_run_without_it(
         return {"ping": (seen.append, int(settings.get("ping", {}).get("most", 9)))[0]}
     """
     install("pinger", code)
-    with pytest.raises(ConfigError, match=r"actions\.ping: nobody gives an action of this name"):
+    with pytest.raises(ConfigError, match=r"actions\.ping: given by no installed plugin nor by the application"):
         BanHammer.from_config(write(tmp_path, '[actions.ping]\nmost = "few"\n'))
     (warning,) = warnings_of(caplog)
     assert warning.startswith("plugin pinger: its banhammer_actions failed: ValueError: ")
@@ -119,7 +119,8 @@ def test_a_table_that_nobody_reads_is_a_mistake_with_the_nearest_name(install: I
         BanHammer.from_config(write(tmp_path, '[actions.ping]\nurl = "x"\n[actions.pnig]\nurl = "x"\n'))
     (mistake,) = caught.value.mistakes
     assert mistake == (
-        f"{tmp_path / 'rules.toml'}:5: actions.pnig: nobody gives an action of this name; did you mean 'ping'?"
+        f"{tmp_path / 'rules.toml'}:5: actions.pnig: "
+        "given by no installed plugin nor by the application; did you mean 'ping'?"
     )
 
 

@@ -170,8 +170,12 @@ def test_sigterm_ends_a_worker_after_what_it_is_doing(single: Standalone, place:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=15)
     assert (process.returncode, err) == (0, "")
-    assert out.splitlines()[-1] == "ended; 50 ran, 0 failed, 0 dead"
-    assert logged(place) == ids
+    ran = logged(place)
+    assert ran == ids[: len(ran)]
+    assert out.splitlines()[-1] == f"ended; {len(ran)} ran, 0 failed, 0 dead"
+    assert left_over(single) == {**NOTHING, "escalations": 50 - len(ran)}
+    assert started(single, "--once").wait(30) == 0
+    assert sorted(logged(place)) == sorted(ids)
     assert left_over(single) == NOTHING
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from functools import partial
 from time import monotonic, sleep
 from typing import Any
@@ -241,6 +242,29 @@ def test_closing_hands_back_what_was_not_run_and_the_next_worker_has_it_at_once(
         assert monotonic() - began < courier.CLAIM_EVERY + 3
         assert len(second.calls) == 1
     assert left_over(store) == {**NOTHING, "dead": 1}
+
+
+def test_a_worker_that_leaves_ends_what_runs_begins_nothing_more_and_hands_the_rest_back(store: Store) -> None:
+    most = SLOTS - SLOTS // 4  # The rest is kept free for other actions.
+    open_gate = threading.Event()
+    slow = Act(then=lambda _: open_gate.wait(PATIENCE))
+    with hammer_on(store, [trap("note")]) as hammer:
+        assert not any(hammer.hit(key, "trap") for key in KEYS)
+        with working(store, {"note": slow}) as worker:
+            until(lambda: len(slow.calls) == most, "its slots are taken")
+            assert not worker.leave(0.1)
+        assert ids(slow.ran) == []
+        again = Act(then=lambda _: open_gate.wait(PATIENCE))
+        with working(store, {"note": again}) as worker:
+            until(lambda: len(again.calls) == most, "they are taken anew")
+            threading.Timer(0.5, open_gate.set).start()
+            assert worker.leave(PATIENCE)
+        assert len(again.ran) == most == len(again.calls)
+        rest = note()
+        with working(store, {"note": rest}):
+            until(lambda: left_over(store) == NOTHING, "all ran")
+        assert {*ids(again.ran), *ids(rest.ran)} == {*bans(hammer).values()}
+        assert not {*ids(again.ran)} & {*ids(rest.ran)}
 
 
 def test_a_server_that_restarts_empty_is_delivered_from_again(single: Standalone) -> None:

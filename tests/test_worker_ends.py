@@ -59,7 +59,7 @@ def test_closing_waits_no_longer_than_it_may_and_tells_what_is_left(
     began = monotonic()
     assert not ours.close(0.2)
     assert 0.2 <= monotonic() - began < PATIENCE
-    assert "closed with 1 actions still waiting" in caplog.text
+    assert "closed with actions still waiting: 1" in caplog.text
 
 
 def test_what_comes_after_the_close_is_run_too() -> None:

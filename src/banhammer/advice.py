@@ -65,8 +65,8 @@ def _actions(policy: Policy, known: Collection[str]) -> Iterator[str]:
         for index, name in enumerate(threshold.actions):
             if name not in known:
                 yield (
-                    f"policies.{policy.name}.thresholds.{at}.actions.{index}: {name!r} is of no plugin, so the "
-                    f"application has to give it{did_you_mean(name, known)}"
+                    f"policies.{policy.name}.thresholds.{at}.actions.{index}: {name!r} is of no installed plugin, so "
+                    f"the application has to give it{did_you_mean(name, known)}"
                 )
 
 

@@ -11,15 +11,17 @@ from typing import Any, Final, Literal, cast
 from pydantic import ValidationError
 
 from banhammer import plugins
+from banhammer.actions import nobody_gives
 from banhammer.document import Document, Mistakes, leave_out, read_file, read_mapping
 from banhammer.durations import format_duration, parse_duration
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Mode, Policy, Threshold, WorkerPlace
+from banhammer.outbox import KEEPS_NOTHING
 from banhammer.repertoire import Tables, make
 from banhammer.routes import Route
 from banhammer.schema import FileSettings, PolicySettings, RouteSettings, ThresholdSettings, explain
 from banhammer.toml_lines import Path
-from banhammer.urls import redact_message, redact_quoted, shown, wrong_url
+from banhammer.urls import redact, redact_message, redact_quoted, shown, wrong_url
 
 DEFAULT_FILE: Final = "banhammer.toml"
 
@@ -48,14 +50,15 @@ def load(
     source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     actions: Collection[str] | None = None,
     *,
-    opener: Callable[[str], object] | None = None,
+    opener: Callable[[str], bool] | None = None,
 ) -> Config:
     """Return the configuration of a file or a mapping; raise `ConfigError` with every mistake in it.
 
     `source`: `None` means the file that `BANHAMMER_CONFIG` names, else `banhammer.toml`. `BANHAMMER_BACKEND`
     and `BANHAMMER_MODE` override what it says. `actions`: the names that the application gives beside those of plugins;
     `None`: whatever else is named, it may give.
-    `opener`: called with the backend's URL; the `ConfigError` that it raises is a mistake too.
+    `opener`: called with the backend's URL, returns whether that store keeps escalations; the `ConfigError` that it
+    raises is a mistake too.
     """
     file = source or os.environ.get("BANHAMMER_CONFIG") or DEFAULT_FILE
     try:
@@ -69,18 +72,20 @@ class _Reader:
     """Turns one document into a `Config`, and gathers its mistakes."""
 
     def __init__(
-        self, document: Document, actions: Collection[str] | None, opener: Callable[[str], object] | None
+        self, document: Document, actions: Collection[str] | None, opener: Callable[[str], bool] | None
     ) -> None:
         self.document = document
         self.given = actions
         self.opener = opener
         self.mistakes = Mistakes(document)
         self.plugged: frozenset[str] = frozenset()
+        self.told: frozenset[str] = frozenset()
 
     def config(self) -> Config:
         file = self.settings()
         made = make(file.actions, self.given)
         self.plugged = frozenset(made.actions)
+        self.told = frozenset({**made.mistakes, **made.unread})
         for name, mistakes in made.mistakes.items():
             self.mistakes.add_all(("actions", name), mistakes)
         for name, mistake in made.unread.items():
@@ -157,9 +162,8 @@ class _Reader:
             return
         known = {*self.plugged, *self.given}
         for index, name in enumerate(names):
-            if name and name not in known:
-                hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
-                self.mistakes.add((*path, index), f"unknown action {name!r}{hint}")
+            if name and name not in known and name not in self.told:  # Once is enough: at its table.
+                self.mistakes.add((*path, index), f"unknown action {name!r}, {nobody_gives(name, known)}")
 
     def order(self, path: Path, thresholds: list[Threshold | None]) -> None:
         """Check that ban thresholds stand in the order of their consequences."""
@@ -193,12 +197,15 @@ class _Reader:
     def backend(self, file: FileSettings) -> str:
         chosen = os.environ.get("BANHAMMER_BACKEND")
         # What is overridden is not opened: it may name a store that only exists elsewhere.
-        for mistake in _wrong_backend(file.backend, None if chosen else self.opener):
+        keeps, wrong = _tried(file.backend, None if chosen else self.opener)
+        for mistake in wrong:
             self.mistakes.add(("backend",), mistake)
-        if not chosen:
-            return file.backend
-        self.mistakes.outside += (f"BANHAMMER_BACKEND: {text}" for text in _wrong_backend(chosen, self.opener))
-        return chosen
+        if chosen:
+            keeps, wrong = _tried(chosen, self.opener)
+            self.mistakes.outside += (f"BANHAMMER_BACKEND: {text}" for text in wrong)
+        if file.worker == "external" and not keeps:
+            self.mistakes.add(("worker",), f"'external'; {redact(chosen or file.backend)} {KEEPS_NOTHING}")
+        return chosen or file.backend
 
     def mode(self, file: FileSettings) -> Mode:
         chosen = os.environ.get("BANHAMMER_MODE")
@@ -217,13 +224,12 @@ class _Reader:
         return 0
 
 
-def _wrong_backend(url: str, opener: Callable[[str], object] | None) -> list[str]:
-    """Return what is wrong with the URL of a store, never its secret."""
+def _tried(url: str, opener: Callable[[str], bool] | None) -> tuple[bool, list[str]]:
+    """Return whether a store keeps escalations, or may, and what is wrong with its URL, never its secret."""
     wrong = wrong_url(url, plugins.loaded().openers())
     if wrong or opener is None:
-        return [wrong] if wrong else []
+        return True, [wrong] if wrong else []
     try:
-        opener(url)
+        return opener(url), []
     except ConfigError as error:
-        return [redact_message(mistake.removeprefix("backend: "), url) for mistake in error.mistakes]
-    return []
+        return True, [redact_message(mistake.removeprefix("backend: "), url) for mistake in error.mistakes]

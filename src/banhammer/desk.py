@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from banhammer.backends import Backend, open_backend
+from banhammer.backends import Backend, keeps_escalations, open_backend
 from banhammer.config import Config, load
 from banhammer.durations import SECOND
 from banhammer.errors import BackendError, BanhammerError
@@ -73,7 +73,7 @@ class Desk:
             self.backend.close()
             raise OperatorError(
                 f"backend: {self.shown} lives inside its process, so no other can ask it; "
-                "use a shared store, or call the verbs in the application"
+                "use a shared store, or call the verbs in the application, which runs its actions itself"
             )
         named = {name for policy in config.policies for level in policy.thresholds for name in level.actions}
         self._absent = {name: _Absent() for name in sorted(named - config.plugged)}
@@ -159,7 +159,7 @@ def open_desk(config: Path | None, key: str | None = None) -> Iterator[Desk]:
             check_key(key)
         except ValueError as error:
             raise OperatorError(str(error)) from error
-    desk = Desk(load(config, opener=lambda url: open_backend(url).close()))
+    desk = Desk(load(config, opener=keeps_escalations))
     try:
         yield desk
     except BackendError as error:

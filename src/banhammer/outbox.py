@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from banhammer.model import Escalation
+
+KEEPS_NOTHING: Final = "keeps no escalations, so no other process can run them; use Redis, or leave worker out"
+"""What is said of a store without an outbox where `worker` is external."""
 
 
 class Delivery:

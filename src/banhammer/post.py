@@ -75,7 +75,7 @@ def worker_command(
         while not _came(signals):
             if once and worker.drain(LOOK) and not worker.retrying:
                 break
-        ended = worker.close(patience)
+        ended = worker.leave(patience)
         report.finished(ended)
     if not ended:
         raise typer.Exit(1)

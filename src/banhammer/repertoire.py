@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from banhammer import plugins
-from banhammer.actions import Action, resolve
+from banhammer.actions import Action, nobody_gives, resolve
 from banhammer.actions.blocked import Blocked, BlockLocal
 from banhammer.errors import ConfigError, did_you_mean
 from banhammer.model import Policy
@@ -51,11 +51,12 @@ def make(tables: Tables, given: Collection[str] | None = ()) -> Made:
         if name in actions or name in wrong:
             continue
         if given is not None and name not in given:
-            known = {*actions, *given}
-            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
-            unread[name] = f"nobody gives an action of this name{hint}"
+            unread[name] = nobody_gives(name, {*actions, *given})
         else:
-            own = f"only a plugin's action has settings of its own; one of the application has {', '.join(TERMS)}"
+            own = (
+                "only a plugin's action has settings of its own, and no installed plugin gives this one; "
+                f"one of the application has {', '.join(TERMS)}{did_you_mean(name, actions)}"
+            )
             found += (f"{setting}: {own}" for setting in _without_terms(table))
     return Made(actions, {name: found for name, found in mistakes.items() if found}, unread)
 

@@ -19,7 +19,7 @@ from banhammer.durations import Duration, parse_duration
 from banhammer.errors import ConfigError
 from banhammer.escalations import escalates
 from banhammer.model import Clock, Hit, Mode, Policy, WorkerPlace
-from banhammer.outbox import Durable
+from banhammer.outbox import KEEPS_NOTHING, Durable
 from banhammer.repertoire import Tables, assemble
 from banhammer.rulebook import Rulebook
 from banhammer.worker import Worker
@@ -121,10 +121,7 @@ class Shell:
         """Return the worker of this hammer; with an external one, it still runs what only means something here."""
         durable = self._backend if isinstance(self._backend, Durable) else None
         if place == "external" and durable is None:
-            raise ConfigError(
-                "worker: 'external'; this store keeps no escalations, so no other process can run them; "
-                "use 'internal', or Redis"
-            )
+            raise ConfigError(f"worker: 'external'; this store {KEEPS_NOTHING}")
         fetches = place != "external" and any(map(escalates, self._rules.policies.values()))
         outbox = durable.outbox if durable is not None and fetches else None
         return Worker(known, observers=plugins.loaded().observers(), outbox=outbox)

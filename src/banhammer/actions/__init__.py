@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from banhammer.errors import ConfigError, did_you_mean
@@ -41,8 +41,14 @@ def resolve(
         for index, threshold in enumerate(policy.thresholds):
             for name in threshold.actions:
                 if name not in actions:
-                    hint = did_you_mean(name, actions) or f"; known: {', '.join(sorted(actions))}"
-                    mistakes.append(f"policies.{policy.name}.thresholds.{index}.actions: unknown action {name!r}{hint}")
+                    where = f"policies.{policy.name}.thresholds.{index}.actions"
+                    mistakes.append(f"{where}: unknown action {name!r}, {nobody_gives(name, actions)}")
     if mistakes:
         raise ConfigError(mistakes)
     return actions
+
+
+def nobody_gives(name: str, known: Collection[str]) -> str:
+    """Return what to tell of a name under which there is no action: who could give it, and what is near."""
+    hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
+    return f"given by no installed plugin nor by the application{hint}"

@@ -251,6 +251,13 @@ def open_backend(url: str, *, deadline: int = 50_000, denial_cache: bool | None 
     return store
 
 
+def keeps_escalations(url: str) -> bool:
+    """Return whether the store that a URL names keeps escalations; never connects. Raises as `open_backend` does."""
+    backend = open_backend(url)
+    backend.close()
+    return backend.traits.durable
+
+
 def adopt(backend: object, *, deadline: int = 50_000, denial_cache: bool | None = None) -> Backend:
     """Return the store that an object is, or that a client of the application reaches. Raises `ConfigError`."""
     from banhammer.backends.builtin import open_memcached, open_redis

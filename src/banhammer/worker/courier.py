@@ -66,6 +66,7 @@ class Courier:
         self._notes: list[Note] = []
         self._busy = False
         self._wanted = True
+        self._sated = False
         self._over = False
         self._away = False
         self._pause = EVERY
@@ -130,6 +131,11 @@ class Courier:
             self._notes.append(Note("ran", delivery, job.name))
         if not left:
             self._notes.append(Note("left" if strange else "done", delivery))
+
+    def rest(self) -> None:
+        """Take nothing more in hand; what is there is kept, and what becomes of it is written down."""
+        with self._condition:
+            self._sated = True
 
     def close(self, timeout: float) -> None:
         """Write down what ended, hand back what did not, and end, within `timeout` seconds."""
@@ -228,7 +234,7 @@ class Courier:
     def _room(self) -> int:
         with self._condition:
             busy = sum(hand.left > hand.waiting for hand in self._open.values())
-            return min(HOLD - busy, MOST - len(self._open))
+            return 0 if self._sated else min(HOLD - busy, MOST - len(self._open))
 
     def _in_hand(self, found: list[Delivery], now: float) -> bool:
         """Take in hand what was found; return whether anything was."""
@@ -276,4 +282,4 @@ class Courier:
         if error is None:
             say(logging.WARNING, "escalations are delivered again")
         else:
-            say(logging.WARNING, "escalations wait in the store, which cannot be asked: %s", error)
+            say(logging.WARNING, "escalations wait: %s", error)

@@ -49,6 +49,7 @@ class Crew:
         self._members: set[threading.Thread] = set()
         self._idle = 0
         self._watching = False
+        self._resting = False
         self._over = False
 
     def add(self, jobs: Iterable[Job]) -> None:
@@ -68,6 +69,12 @@ class Crew:
     def has(self, thread: threading.Thread) -> bool:
         """Return whether a thread is one of the crew's."""
         return thread in self._members
+
+    def rest(self) -> None:
+        """Begin nothing more; what runs goes on, and is watched as before."""
+        with self.lock:
+            self._resting = True
+            self._work.notify_all()
 
     def stop(self) -> None:
         """Let the threads end after what they are doing; what has not begun never will."""
@@ -94,8 +101,8 @@ class Crew:
                 self._finish(job, TimeoutError(f"it did not end within {self._deadline(job):g} s"))
             with self.lock:
                 now = monotonic()
-                served = True
-                if self.agenda.starved(now):
+                served = not self._resting
+                if served and self.agenda.starved(now):
                     if self._idle:  # It sleeps since before there was this job, and would for up to `IDLE`.
                         self._work.notify()
                     elif len(self._members) - 1 < SLOTS:
@@ -146,7 +153,7 @@ class Crew:
         """Wait for the next job and return it, or `None`: this thread is not needed."""
         with self.lock:
             idle_since = monotonic()
-            while not self._over:
+            while not (self._over or self._resting):
                 now = monotonic()
                 job = self.agenda.next(now)
                 if job is not None:

@@ -147,11 +147,28 @@ class Worker:
         with crew.lock:  # What does not end in time goes on meanwhile.
             lost = sum(job.delivery.place is None for job in crew.agenda.waiting())
         if lost:
-            log.warning("closed with %d actions still waiting", lost)
+            log.warning("closed with actions still waiting: %d", lost)
         self.stop()
         if courier is not None:
             courier.close(max(ends - monotonic(), 1.0))
         return drained
+
+    def leave(self, timeout: float) -> bool:
+        """Begin nothing more, give what runs `timeout` seconds to end, and hand back to the store what is left.
+
+        Returns whether nothing was under way any more.
+        """
+        ends = monotonic() + timeout
+        crew, courier = self._crew, self._courier
+        if courier is not None:
+            courier.rest()
+        crew.rest()
+        with crew.lock:
+            ended = crew.changed.wait_for(lambda: not crew.agenda.running, timeout)
+        self.stop()
+        if courier is not None:
+            courier.close(max(ends - monotonic(), 1.0))
+        return ended
 
     def stop(self) -> None:
         """Let the threads end after what they are doing, without waiting; an escalation after it begins anew."""
@@ -199,7 +216,7 @@ class Worker:
         if isinstance(error, GiveUp) or job.attempts >= terms.attempts:
             say(
                 logging.ERROR,
-                "action %s failed for key %s of policy %r, for good after %d attempts: %s",
+                "action %s failed for key %s of policy %r, for good at attempt %d: %s",
                 job.name, _shown(escalation.key), escalation.policy, job.attempts, what,
             )  # fmt: skip
             if job.delivery.place is None:
