@@ -70,6 +70,17 @@ def test_a_4xx_that_would_come_again_gives_up(status: int) -> None:
         to(endpoint.url).run(escalation())
 
 
+def test_no_error_shows_what_in_a_url_may_be_a_token() -> None:
+    with Endpoint((403, {})) as endpoint, pytest.raises(GiveUp) as refused:
+        to(f"{endpoint.url}/T0/sesame?key=sesame").run(escalation())
+    with pytest.raises(BanhammerError) as silent:
+        to(f"{endpoint.url}/T0/sesame?key=sesame").run(escalation())
+    origin = endpoint.url.removesuffix("/escalations")
+    assert str(refused.value) == f"{origin} answered 403"
+    assert str(silent.value).startswith(f"{origin}: ConnectionRefusedError(")
+    assert "sesame" not in str(silent.value) + repr(to(f"{endpoint.url}/T0/sesame"))
+
+
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_what_may_go_better_next_time_is_an_error_to_try_again(status: int) -> None:
     with Endpoint((status, {})) as endpoint, pytest.raises(BanhammerError, match=f"answered {status}") as caught:
@@ -133,7 +144,7 @@ def test_an_endpoint_that_is_not_there_is_an_error_without_the_secret(listener: 
 
 
 def test_an_endpoint_that_never_answers_is_given_a_bounded_time(listener: socket.socket, monkeypatch) -> None:
-    monkeypatch.setattr("banhammer.actions.post.TIMEOUT", 0.05)
+    monkeypatch.setattr("banhammer.actions.endpoint.TIMEOUT", 0.05)
     with pytest.raises(BanhammerError, match="timed out"):
         to(url_of(listener)).run(escalation())
 

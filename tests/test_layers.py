@@ -19,7 +19,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "checks lists",
         "model",
         "core outbox hookspecs actions actions.line actions.settings",
-        "decision plugins actions.blocked actions.record actions.post actions.stream",
+        "decision plugins actions.blocked actions.record actions.endpoint actions.stream",
         "actions.report worker.terms worker.agenda worker.running worker.saying",
         "actions.builtin escalations worker.crew worker.courier",
         "worker.worker",

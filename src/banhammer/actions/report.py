@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self
 
+from banhammer.actions.endpoint import Endpoint, wrong_endpoint
 from banhammer.actions.line import as_json
-from banhammer.actions.post import Endpoint, wrong_endpoint
 from banhammer.actions.settings import Table, table
 from banhammer.actions.stream import Stream
 from banhammer.errors import ConfigError

@@ -36,7 +36,10 @@ def wrong_endpoint(url: object) -> str | None:
 
 
 class Endpoint:
-    """An HTTP endpoint that takes JSON by POST; `url` is one in which `wrong_endpoint` finds nothing wrong."""
+    """An HTTP endpoint that takes JSON by POST; `url` is one in which `wrong_endpoint` finds nothing wrong.
+
+    Errors name it without its path and query: either may hold a token.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -44,7 +47,7 @@ class Endpoint:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._shown = redact(url)
+        self._shown = f"{parts.scheme}://{parts.netloc}"
 
     def __repr__(self) -> str:
         return f"Endpoint({self._shown!r})"
