@@ -52,11 +52,13 @@ class Crew:
         self._resting = False
         self._over = False
 
-    def add(self, jobs: Iterable[Job]) -> None:
-        """Run jobs, behind all that are there."""
+    def add(self, jobs: Iterable[Job]) -> bool:
+        """Run jobs, behind all that are there; return whether it does: not once it was stopped."""
         with self.lock:
+            if self._over:
+                return False
             self.agenda.add(jobs)
-            begins = not (self._watching or self._over)
+            begins = not self._watching
             if begins:
                 self._watching = self._start(self._keep_watch, "banhammer")
             if self._idle:
@@ -65,6 +67,7 @@ class Crew:
                 self._start(self._serve, "banhammer-action")
             else:
                 self._watch.notify()
+            return True
 
     def has(self, thread: threading.Thread) -> bool:
         """Return whether a thread is one of the crew's."""

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic, time
 from typing import Any, Final, Literal
 from weakref import WeakSet
@@ -95,14 +96,14 @@ class Worker:
         if self._open_outbox is None:
             return
         self._waits = False
-        crew = self._crew
         courier = self._courier
-        if courier is None:
+        while courier is None:
+            crew = self._crew
             with crew.lock:
-                courier = self._courier or Courier(
-                    self._open_outbox(), self._deliverable, crew.add, lambda: _wake(crew)
-                )
-                self._courier = courier
+                if crew is self._crew:  # Else it was stopped just now, and would run nothing that is brought to it.
+                    wake = partial(_wake, crew)
+                    courier = self._courier or Courier(self._open_outbox(), self._deliverable, crew.add, wake)
+                    self._courier = courier
         courier.look()
 
     def begin(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -172,10 +173,12 @@ class Worker:
 
     def stop(self) -> None:
         """Let the threads end after what they are doing, without waiting; an escalation after it begins anew."""
-        crew, courier = self._crew, self._courier
-        self.renew()
-        self._waits = False
-        crew.stop()
+        crew = self._crew
+        with crew.lock:
+            courier = self._courier
+            self.renew()
+            self._waits = False
+            crew.stop()
         if courier is not None:
             courier.stop()
 
@@ -185,12 +188,12 @@ class Worker:
             log.info("shadow: would run %s for key %s of policy %r", name, _shown(escalation.key), escalation.policy)
 
     def _queue(self, delivery: Delivery) -> None:
-        crew = self._crew
-        if crew.agenda.size >= QUEUE_SIZE:
+        if self._crew.agenda.size >= QUEUE_SIZE:
             self.dropped += 1
             log.warning("escalation %s dropped: %d actions are waiting", delivery.escalation.id, QUEUE_SIZE)
             return
-        crew.add([Job(delivery, name) for name in delivery.names])
+        while not self._crew.add([Job(delivery, name) for name in delivery.names]):
+            pass  # It was stopped just now, and another has taken its place.
 
     def _deadline(self, job: Job) -> float:
         return self._terms[job.name].deadline / 1e6

@@ -223,12 +223,13 @@ class RedisOutbox:
     def _remembered(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return deliveries that others began, without the actions that ran, and with what failed so far.
 
-        Those of a partition that does not tell now stay where they are, until they are claimed once more.
+        Those of a partition that does not tell now stay where they are, until they are claimed once more; raises its
+        error where no other tells.
         """
         by_partition: dict[int, list[Delivery]] = {}
         for delivery in deliveries:
             by_partition.setdefault(_place(delivery).partition, []).append(delivery)
-        told, _ = parted(
+        told, errors = parted(
             self._streams.ask(
                 {
                     partition: [("HMGET", self._streams.names.marks(partition), *_marks(each)) for each in begun]
@@ -236,6 +237,8 @@ class RedisOutbox:
                 }
             )
         )
+        if errors and not told:
+            raise errors[0]
         for partition, answers in told.items():
             for delivery, marks in zip(by_partition[partition], answers, strict=True):
                 known = dict(zip(delivery.names, marks, strict=True))
