@@ -67,6 +67,11 @@ def left_over(store: Store) -> dict[str, int]:
     }
 
 
+def in_hand(store: Store) -> int:
+    """Return how many escalations workers have taken, and not taken off yet."""
+    return sum(ask(store, each, "XPENDING", "escalations", GROUP)["pending"] for each in partitions(store))
+
+
 def consumers(store: Store) -> int:
     """Return how many workers the streams know of."""
     return sum(len(ask(store, each, "XINFO CONSUMERS", "escalations", GROUP)) for each in partitions(store))

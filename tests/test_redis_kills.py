@@ -15,10 +15,11 @@ from time import monotonic, sleep, time
 import pytest
 
 from banhammer import BanHammer
-from delivery import NOTHING, SLOW, left_over, trap
+from delivery import NOTHING, SLOW, in_hand, left_over, trap
 from delivery_crew import Crew, ended, names
 from redis_children import Child
 from redis_stores import Store
+from servers.waiting import until
 
 pytest_plugins = ("redis_store_fixtures",)
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -90,11 +91,10 @@ def test_what_a_killed_worker_held_runs_elsewhere_in_time(
     quick = Crew(store.url, tmp_path / "quick", deadline)
     try:
         slow.start("worker")
-        sleep(0.5)
         with slow.hammer() as hammer:
             for number in range(20):
                 hammer.hit(f"k{number}", "trap")
-        sleep(0.2)
+        until(lambda: in_hand(store) == 20, "all taken")
         quick.start("worker")
         sleep(pause / 10)
         slow.kill("worker")
