@@ -171,7 +171,7 @@ def test_sigterm_ends_a_worker_after_what_it_is_doing(single: Standalone, place:
     out, err = process.communicate(timeout=15)
     assert (process.returncode, err) == (0, "")
     ran = logged(place)
-    assert ran == ids[: len(ran)]
+    assert set(ran) < set(ids)
     assert out.splitlines()[-1] == f"ended; {len(ran)} ran, 0 failed, 0 dead"
     assert left_over(single) == {**NOTHING, "escalations": 50 - len(ran)}
     assert started(single, "--once").wait(30) == 0

@@ -15,7 +15,9 @@ import pytest
 
 from acting import PATIENCE, Act, escalation, settled
 from banhammer import BanHammer, GiveUp, Policy, Threshold
+from banhammer.outbox import Delivery
 from banhammer.worker import Worker, crew, worker
+from banhammer.worker.agenda import Job
 from redis_children import Child
 from servers.waiting import until
 
@@ -224,3 +226,15 @@ def test_observers_see_every_escalation_and_harm_nobody(caplog: pytest.LogCaptur
     assert [each.key for each in watching.ran] == ["a", "b", "c"]
     assert (ours.failures, ours.shadowed) == (3, 1)
     assert "action plugin broken failed for key 'a'" in caplog.text
+
+
+def test_a_crew_that_was_stopped_takes_nothing_that_it_would_not_run() -> None:
+    act = Act()
+    ours = Worker({"act": act})
+    stopped = ours._crew
+    ours.stop()
+    assert not stopped.add([Job(Delivery(escalation(), ["act"]), "act")])
+    assert stopped.agenda.size == 0
+    assert ours._crew.add([Job(Delivery(escalation(), ["act"]), "act")])
+    assert ours.close(PATIENCE)
+    assert len(act.ran) == 1
