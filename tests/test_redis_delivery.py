@@ -6,14 +6,17 @@ import os
 import signal
 import threading
 from functools import partial
+from itertools import chain
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
 from acting import PATIENCE, Act
-from banhammer import Escalation
+from banhammer import Escalation, Policy, Threshold
 from banhammer.backends.redis import RedisBackend, outbox
+from banhammer.backends.redis.entries import GROUP
+from banhammer.backends.redis.order import FURTHER, LOOK_BACK
 from banhammer.errors import BackendError
 from banhammer.outbox import Note
 from banhammer.worker import courier
@@ -216,6 +219,27 @@ def test_entries_that_are_no_escalations_are_dropped_and_counted_and_hold_nobody
     assert sorted(each.key for each in act.ran) == ["after", "sound"]
 
 
+def test_an_entry_that_was_damaged_in_the_hands_of_a_dead_worker_holds_nobody_up(single: Standalone) -> None:
+    act = note()
+    with hammer_on(single, [trap("note")]) as hammer:
+        hammer.hit("k", "trap")
+        (held,) = taken(single)
+        entry = held.place.entry  # type: ignore[attr-defined]
+        stream = names_of(single).escalations(0)
+        single.ask("XDEL", stream, entry)
+        hammer.unban("k", "trap")
+        hammer.hit("other", "trap")
+        single.ask("COPY", stream, "kept")
+        single.ask("DEL", stream)
+        single.ask("XADD", stream, entry, "no", "escalation")
+        single.ask("XGROUP", "CREATE", stream, GROUP, entry)
+        for name, fields in single.client(protocol=2).xrange("kept"):
+            single.ask("XADD", stream, name, *chain.from_iterable(fields.items()))
+        with working(single, {"note": act}):
+            until(lambda: len(act.ran) == 2, "run")
+    assert [(each.key, each.verdict) for each in act.ran] == [("k", "lifted"), ("other", "banned")]
+
+
 def test_a_dead_letter_that_is_none_is_named_so_that_it_can_be_dropped(single: Standalone) -> None:
     backend = RedisBackend(single.url)
     letters = backend.dead_letters()
@@ -324,6 +348,38 @@ def test_a_lift_waits_for_its_ban_and_a_new_ban_for_the_lift_whichever_workers_r
                 until(lambda: left_over(store) == NOTHING, "nothing left")
         assert told == ["banned", "lifted", "banned"]
         assert [each.verdict for each in noted.ran] == told
+
+
+def test_a_ban_waits_for_the_lift_before_it_however_much_else_of_its_key_stands_between(single: Standalone) -> None:
+    throttle = Threshold(1, "1ms", actions=["note"])
+    policy = Policy("p", [throttle, Threshold(100_000, "1s", ban="1h", actions=["block"])])
+    told: list[str] = []
+    block, noted = Act(then=lambda each: told.append(each.verdict)), Act()
+    with hammer_on(single, [policy]) as hammer:
+        hammer.ban("k", "p")
+        hammer.unban("k", "p")
+        between = FURTHER + LOOK_BACK + 3
+        while left_over(single)["escalations"] < between:
+            hammer.hit("k", "p")
+        hammer.ban("k", "p")
+        with working(single, {"block": block, "note": noted}):
+            until(lambda: left_over(single) == NOTHING, "all run", seconds=60)
+    assert told == ["banned", "lifted", "banned"]
+
+
+def test_what_waits_behind_others_of_its_key_is_not_asked_for(single: Standalone) -> None:
+    with hammer_on(single, [trap("note")]) as hammer:
+        for _ in range(100):
+            hammer.hit("k", "trap")
+            hammer.unban("k", "trap")
+        backend = RedisBackend(single.url)
+        found = backend.outbox().take(1_000)
+        single.ask("CONFIG RESETSTAT")
+        ready = backend.outbox().ready([(each, "note") for each in reversed(found)])
+        asked = single.ask("INFO", "commandstats")["cmdstat_zrevrangebylex"]["calls"]
+        backend.close()
+    assert (len(found), asked) == (200, 1)
+    assert ready == [False] * 199 + [True]
 
 
 def test_a_hundred_escalations_of_one_key_run_in_their_order_over_three_workers(store: Store) -> None:

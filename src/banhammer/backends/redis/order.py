@@ -14,10 +14,14 @@ from banhammer.backends.redis.streams import Command, Streams, parted
 RAN: Final = b"ran"
 """The mark of an action that ran."""
 LOOK_BACK: Final = 16
-"""Earlier entries of a key that are looked at; those of one policy name much the same actions."""
+"""Earlier entries of a key that are looked at first: mostly one of them names the action."""
+FURTHER: Final = 256
+"""How many more are looked at in each further step, where none of them does."""
 
 Entry = tuple[int, str, str]
 """An entry of a stream: its partition, whom it is about, and its id."""
+Job = tuple[Entry, str]
+"""One action of an entry."""
 
 
 class Order:
@@ -26,50 +30,79 @@ class Order:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
-    def ready(self, jobs: Sequence[tuple[Entry, str]]) -> list[bool]:
+    def ready(self, jobs: Sequence[Job]) -> list[bool]:
         """Return for each entry and action whether no earlier entry of its key still has to run it.
 
         Of a partition that cannot be asked now, none may.
         """
-        earlier = self._earlier(dict.fromkeys(entry for entry, _ in jobs))
-        states = self._states({each for entries in earlier.values() for each in entries})
-        return [
-            entry in earlier and self._may(name, [states.get(each) for each in earlier[entry]]) for entry, name in jobs
-        ]
+        may = dict.fromkeys(jobs, False)
+        asked, count = self._foremost(may), LOOK_BACK
+        bounds = {entry: entry for entry, _ in asked}  # How far back each has been looked.
+        while asked:
+            earlier = self._earlier({entry: bounds[entry] for entry, _ in asked}, count)
+            states = self._states({each for entries in earlier.values() for each in entries})
+            further = []
+            for job in asked:
+                entry, name = job
+                entries = earlier.get(entry)
+                if entries is None:
+                    continue
+                ran = self._ran(name, [states.get(each) for each in entries])
+                if ran is None and len(entries) == count:
+                    bounds[entry] = entries[-1]
+                    further.append(job)
+                else:
+                    may[job] = ran is not False
+            asked, count = further, FURTHER
+        return [may[job] for job in jobs]
 
     @staticmethod
-    def _may(name: str, earlier: Sequence[dict[str, bool] | None]) -> bool:
-        """Return whether the latest of the earlier entries that names the action has run it; `None`: not known."""
+    def _foremost(jobs: Iterable[Job]) -> list[Job]:
+        """Return the first job of each key and action: those behind it wait for it, and need not be asked for."""
+        first: dict[tuple[int, str, str], Job] = {}
+        for job in jobs:
+            (partition, who, entry_id), name = job
+            known = first.setdefault((partition, who, name), job)
+            if place_in_order(who, entry_id) < place_in_order(who, known[0][2]):
+                first[partition, who, name] = job
+        return list(first.values())
+
+    @staticmethod
+    def _ran(name: str, earlier: Sequence[dict[str, bool] | None]) -> bool | None:
+        """Return whether the latest of these entries that names the action has run it; `None`: none of them names it.
+
+        An entry of which nothing is known may name it.
+        """
         for state in earlier:
             if state is None:
                 return False
             if name in state:
                 return state[name]
-        return True
+        return None
 
-    def _earlier(self, entries: Iterable[Entry]) -> dict[Entry, list[Entry]]:
-        """Return the earlier entries of the same key, the latest first."""
+    def _earlier(self, bounds: Mapping[Entry, Entry], count: int) -> dict[Entry, list[Entry]]:
+        """Return at most `count` entries of the same key that are earlier than each one's bound, the latest first."""
         order = self._streams.names.order
         asks: dict[Entry, Command] = {}
-        for entry in entries:
-            partition, who, name = entry
+        for entry, bound in bounds.items():
+            partition, who, name = bound
             span = (f"({place_in_order(who, name)}", f"[{who}|")
-            asks[entry] = ("ZREVRANGEBYLEX", order(partition), *span, "LIMIT", "0", str(LOOK_BACK))
+            asks[entry] = ("ZREVRANGEBYLEX", order(partition), *span, "LIMIT", "0", str(count))
         return {
             entry: [(entry[0], entry[1], entry_at(place.decode())) for place in places]
             for entry, places in self._ask(asks).items()
         }
 
     def _states(self, entries: Iterable[Entry]) -> dict[Entry, dict[str, bool]]:
-        """Return the actions that each entry names, and whether they ran; one that is gone names none."""
+        """Return the actions that each entry names, and whether they ran; one that is gone or damaged names none."""
         names = self._streams.names
         found = self._ask({each: ("XRANGE", names.escalations(each[0]), each[2], each[2]) for each in entries})
-        states = {each: dict.fromkeys(read_entry(rows[0][1])[1] if rows else (), False) for each, rows in found.items()}
+        states = {each: dict.fromkeys(_named(rows), False) for each, rows in found.items()}
         marks = self._ask(
             {
                 each: ("HMGET", names.marks(each[0]), *(f"{each[2]}|{name}" for name in state))
                 if state
-                else ("ZREM", names.order(each[0]), place_in_order(each[1], each[2]))  # It was taken out by hand.
+                else ("ZREM", names.order(each[0]), place_in_order(each[1], each[2]))  # Nobody will run it.
                 for each, state in states.items()
             }
         )
@@ -91,3 +124,11 @@ class Order:
             for partition, answers in answered.items()
             for each, answer in zip(by_partition[partition], answers, strict=True)
         }
+
+
+def _named(rows: Sequence[Any]) -> Sequence[str]:
+    """Return the actions that an entry names, if it is there and can be read."""
+    try:
+        return read_entry(rows[0][1])[1] if rows else ()
+    except ValueError:
+        return ()
