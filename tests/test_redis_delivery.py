@@ -30,6 +30,7 @@ from delivery import (
     hammer_on,
     ids,
     left_over,
+    names_of,
     note,
     partitions,
     taken,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from acting import PATIENCE, Act, escalation, settled
-from banhammer import BanHammer, GiveUp, Policy, Threshold
+from banhammer import AsyncBanHammer, BanHammer, Escalation, GiveUp, Policy, Threshold
 from banhammer.outbox import Delivery
 from banhammer.worker import Worker, crew, worker
 from banhammer.worker.agenda import Job
@@ -238,3 +239,25 @@ def test_a_crew_that_was_stopped_takes_nothing_that_it_would_not_run() -> None:
     assert ours._crew.add([Job(Delivery(escalation(), ["act"]), "act")])
     assert ours.close(PATIENCE)
     assert len(act.ran) == 1
+
+
+def test_a_child_forked_by_an_event_loop_runs_coroutines_on_one_of_its_own() -> None:
+    class Awaited:
+        deadline, attempts = "1s", 1
+
+        async def run(self, _: Escalation) -> None:
+            await asyncio.sleep(0)
+
+    async def main() -> bool:
+        async with AsyncBanHammer([TRAP], actions={"note": Awaited()}) as hammer:
+            await hammer.hit("parents", "trap")
+            ours = hammer._rules.worker
+            assert await asyncio.to_thread(settled, ours)
+
+            def in_child() -> bool:
+                ours.submit(escalation(), ("note",))
+                return settled(ours) and not ours.failures
+
+            return Child(in_child).result()
+
+    assert asyncio.run(main())

@@ -65,6 +65,7 @@ class Worker:
         self._open_outbox = outbox
         self._told = told
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._courier: Courier | None = None
         self.failures = 0
         self.dropped = 0
         self.shadowed = 0
@@ -74,10 +75,15 @@ class Worker:
         _alive.add(self)
 
     def renew(self) -> None:
-        """Begin anew, as in a forked child: what a parent queued is the parent's, and its threads do not exist."""
+        """Begin anew, in a forked child: what a parent queued is the parent's, its threads and its loop do not run."""
+        self._loop = None
+        self._empty()
+
+    def _empty(self) -> None:
+        """Begin with nothing in hand."""
         self._count = threading.Lock()
         self._crew = Crew(self._perform, self._deadline, self._ended)
-        self._courier: Courier | None = None
+        self._courier = None
         self._waits = self._open_outbox is not None
 
     def submit(self, escalation: Escalation, names: tuple[str, ...], *, kept: bool = False) -> None:
@@ -176,7 +182,7 @@ class Worker:
         crew = self._crew
         with crew.lock:
             courier = self._courier
-            self.renew()
+            self._empty()
             self._waits = False
             crew.stop()
         if courier is not None:
