@@ -69,3 +69,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def one_line(text: str, longest: int = 500) -> str:
     """Return a text for a line of a log: cut, and without control characters, whoever wrote it."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:longest])
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error's text; that of a plugin's own may fail at it, in whatever way."""
+    try:
+        return str.__str__(str(error))  # Of a subclass too, which could bring its own ways.
+    except BaseException:
+        return "an error that has no text"

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 import pluggy
 
 from banhammer import hookspecs
-from banhammer.errors import ConfigError, one_line
+from banhammer.errors import ConfigError, one_line, text_of
 from banhammer.hookspecs import PROJECT
 
 log = logging.getLogger("banhammer")
@@ -68,7 +68,7 @@ class Plugin:
         except mistake:
             raise
         except (Exception, SystemExit) as error:
-            problem = f"its {hook} failed: {type(error).__name__}: {error}"
+            problem = f"its {hook} failed: {type(error).__name__}: {text_of(error)}"
         _report(self.name, problem, "what it gives is left out")
         return {}
 
@@ -89,16 +89,21 @@ class Plugins:
         self.all = tuple(found)
         self._sound = [plugin for plugin in found if plugin.problem is None]
 
-    def make(self, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
-        """Return every action by name, made from its table in `settings`, and the mistakes in tables, by name too."""
+    def make(
+        self, settings: Settings, wrong: Callable[[Any], str | None] = lambda _: None
+    ) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+        """Return every action by name, made from its table in `settings`, and the mistakes in tables, by name too.
+
+        `wrong`: says why an action cannot be one; it is left out.
+        """
         made: dict[str, Any] = {}
         givers: dict[str, str] = {}
         mistakes: dict[str, tuple[str, ...]] = {}
         for plugin in self._sound:
             for name, action in self._made(plugin, settings, mistakes).items():
-                if not callable(action) and not callable(getattr(action, "run", None)):
-                    problem = f"its action {name!r} is {_kind(action)}, neither a callable nor an object with run"
-                    _report(plugin.name, problem, "that one is left out")
+                problem = _problem(action, wrong)
+                if problem is not None:
+                    _report(plugin.name, f"its action {name!r} {problem}", "that one is left out")
                 elif givers.setdefault(name, plugin.name) == plugin.name:
                     made[name] = action
                 else:
@@ -131,7 +136,8 @@ class Plugins:
         made = dict(plugin.gives(hook, {"settings": {}}))
         for name, table in settings.items():
             try:
-                given = plugin.gives(hook, {"settings": {name: table}}, ConfigError)
+                # A copy, for a plugin may change what it gets.
+                given = plugin.gives(hook, {"settings": {name: _copied(table)}}, ConfigError)
             except ConfigError as error:
                 mistakes[name] = error.mistakes
                 continue
@@ -178,7 +184,9 @@ def _installed() -> Iterator[tuple[_Source, EntryPoint]]:
             source = _Source(distribution.name, distribution.version) if ours else None
         except Exception as error:  # What is left of an installation that failed must not hinder the application.
             where = getattr(distribution, "_path", "a distribution")
-            _report(str(where), f"its metadata cannot be read: {type(error).__name__}: {error}", "it is left out")
+            _report(
+                str(where), f"its metadata cannot be read: {type(error).__name__}: {text_of(error)}", "it is left out"
+            )
             continue
         for entry_point in ours:
             if source is not None and (source.name, entry_point.name) not in seen:  # Editable ones are found twice.
@@ -192,7 +200,7 @@ def _load(source: _Source, entry_point: EntryPoint) -> Plugin:
     except BaseException as error:  # Also SystemExit: a plugin must not end the application.
         if isinstance(error, KeyboardInterrupt):
             raise
-        return _left_out(entry_point.name, *source, f"it does not load: {type(error).__name__}: {error}")
+        return _left_out(entry_point.name, *source, f"it does not load: {type(error).__name__}: {text_of(error)}")
     return _checked(entry_point.name, *source, plugin)
 
 
@@ -204,7 +212,7 @@ def _checked(name: str, distribution: str, version: str, plugin: object) -> Plug
         manager.register(plugin)
         manager.check_pending()
     except Exception as error:
-        return _left_out(name, distribution, version, f"its hooks are not valid: {error}")
+        return _left_out(name, distribution, version, f"its hooks are not valid: {text_of(error)}")
     hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))
     if not hooks:
         return _left_out(name, distribution, version, "it has no hook of banhammer")
@@ -220,6 +228,23 @@ def _left_out(name: str, distribution: str, version: str, problem: str) -> Plugi
 def _report(name: str, problem: str, consequence: str) -> None:
     """Log what is wrong with a plugin, once a process."""
     log.warning("plugin %s: %s; %s", one_line(name), one_line(problem), consequence)
+
+
+def _copied(value: Any) -> Any:
+    """Return tables and lists anew; what else a setting may be is left as it is."""
+    if isinstance(value, Mapping):
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list) else value
+
+
+def _problem(action: Any, wrong: Callable[[Any], str | None]) -> str | None:
+    """Return why something cannot be an action, or `None`."""
+    try:
+        if not callable(action) and not callable(getattr(action, "run", None)):
+            return f"is {_kind(action)}, neither a callable nor an object with run"
+        return wrong(action)
+    except Exception as error:  # It is a plugin's own code that tells of an attribute.
+        return f"cannot be looked at: {type(error).__name__}: {text_of(error)}"
 
 
 def _kind(given: object) -> str:

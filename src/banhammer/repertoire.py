@@ -39,7 +39,8 @@ def make(tables: Tables, given: Collection[str] | None = ()) -> Made:
 
     `given`: the names of the application's own actions; `None`: it may give any.
     """
-    actions, wrong = plugins.loaded().make({name: _without_terms(table) for name, table in tables.items()})
+    settings = {name: _without_terms(table) for name, table in tables.items()}
+    actions, wrong = plugins.loaded().make(settings, _wrong_terms)
     mistakes = {name: list(found) for name, found in wrong.items()}
     unread: dict[str, str] = {}
     for name, table in tables.items():
@@ -71,7 +72,7 @@ def assemble(
 
     An application's own `block_local` is called beside the listing, not in its place.
     """
-    given, tables = dict(given or {}), tables or {}
+    given, tables = dict(given or {}), _checked({} if tables is None else tables)
     made, mistakes, unread = make(tables, given)
     wrong = [f"actions.{name}: {text}" for name, text in unread.items()]
     wrong += [f"actions.{name}.{text}" for name, found in mistakes.items() for text in found]
@@ -88,3 +89,22 @@ def assemble(
 
 def _without_terms(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name not in TERMS}
+
+
+def _wrong_terms(action: object) -> str | None:
+    """Return what is wrong with the terms that an action has of its own, or `None`."""
+    try:
+        terms_of(action)
+    except ConfigError as error:
+        return f"has {'; '.join(error.mistakes)}"
+    return None
+
+
+def _checked(tables: object) -> Tables:
+    """Return tables of settings by name. Raises `ConfigError`, which does not quote what is none: it may be secret."""
+    if not isinstance(tables, Mapping) or not all(isinstance(name, str) for name in tables):
+        raise ConfigError("action_settings: give a mapping of the actions' names to their settings")
+    wrong = [name for name, table in tables.items() if not isinstance(table, Mapping)]
+    if wrong:
+        raise ConfigError(f"actions.{name}: give a mapping of settings" for name in wrong)
+    return tables

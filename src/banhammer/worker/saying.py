@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 from typing import Final
 
-from banhammer.errors import one_line
+from banhammer.errors import one_line, text_of
 
 _LOG: Final = logging.getLogger("banhammer")
 
@@ -25,8 +25,4 @@ def described(error: BaseException) -> str:
     """Return an error in one line: its class, its text without control characters, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    try:
-        text = one_line(str(error))
-    except BaseException:  # An error of a plugin's own may fail at that too, in whatever way.
-        text = "an error that has no text"
-    return f"{one_line(type(error).__name__)}: {text}{one_line(place)}"
+    return f"{one_line(type(error).__name__)}: {one_line(text_of(error))}{one_line(place)}"
