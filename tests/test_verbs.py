@@ -90,6 +90,13 @@ def test_higher_thresholds_stay_awake_during_a_ban_by_hand(hammer: BanHammer) ->
     assert (decisions[-1].strikes, decisions[-1].banned_until) == (1, at(86_400))
 
 
+@pytest.mark.parametrize("reason", [None, 5, b"x", ["x"]])
+def test_a_reason_is_a_string_on_every_store(hammer: BanHammer, reason: Any) -> None:
+    with pytest.raises(ValueError, match=r"reason: .*; it must be a string"):
+        hammer.ban(KEY, "login_failed", reason=reason)
+    assert list(hammer.bans()) == []
+
+
 def test_an_allowlisted_key_cannot_be_banned(hammer: BanHammer) -> None:
     with pytest.raises(ValueError, match="'friend' is allowlisted"):
         hammer.ban("friend", "login_failed")

@@ -93,9 +93,9 @@ class BanHammer(Shell):
         """Ban `key` now and return the ban in force; one in force is never shortened.
 
         `duration`: `None` takes the ladder of `threshold`, by default the first that has one. Raises
-        `UnknownPolicyError`; `ValueError` for a bad key, an allowlisted key, or no duration to take.
+        `UnknownPolicyError`; `ValueError` for a bad key or reason, an allowlisted key, or no duration to take.
         """
-        rule = self._rules.bannable(key, policy)
+        rule = self._rules.bannable(key, policy, reason)
         index, micros = manual_ban(rule, duration, threshold)
         ban_id = uuid4().hex
         ban = self._backend.ban(key, rule, index=index, duration=micros, reason=reason, id=ban_id, now=self._clock)
@@ -212,7 +212,7 @@ class AsyncBanHammer(Shell):
     ) -> Ban:
         """Ban `key` now and return the ban in force; see `BanHammer.ban`."""
         self._rules.worker.begin(asyncio.get_running_loop())
-        rule = self._rules.bannable(key, policy)
+        rule = self._rules.bannable(key, policy, reason)
         index, micros = manual_ban(rule, duration, threshold)
         ban_id = uuid4().hex
         ban = await self._backend.aio.ban(

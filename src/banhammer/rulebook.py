@@ -82,11 +82,16 @@ class Rulebook:
         check_key(key)
         return policy
 
-    def bannable(self, key: str, name: str) -> Policy:
-        """Return the policy under which `key` may be banned. Raises as `subject`, and for an allowlisted key."""
+    def bannable(self, key: str, name: str, reason: str) -> Policy:
+        """Return the policy under which `key` may be banned for a `reason`.
+
+        Raises as `subject`, and for an allowlisted key, and a reason that is no string.
+        """
         policy = self.subject(key, name)
         if self.listed(policy, key) == "allow":
             raise ValueError(f"key: {key!r} is allowlisted for policy {name!r}; take it off the list before a ban")
+        if not isinstance(reason, str):
+            raise ValueError(f"reason: {reason!r}; it must be a string")  # noqa: TRY004  # As for a key.
         return policy
 
     def checked(self, hit: Hit) -> Policy:
