@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from time import monotonic, sleep
 
+import pytest
+
 from acting import PATIENCE, Act
 from banhammer.backends.redis import RedisBackend
 from delivery import NOTHING, ask, bans, hammer_on, left_over, names_of, note, partitions, trap, working
@@ -57,7 +59,9 @@ def test_a_failover_loses_no_escalation_that_its_ban_survives(cluster: Cluster) 
     assert all(by_key[key] == id for key, id in in_force.items())
 
 
-def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(cluster: Cluster) -> None:
+def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     """For longer than a worker may believe to hold what it cannot keep: one that waits to be tried again is there."""
     act, retried = note(), Act([OSError("not yet")], backoff="1h", deadline="1s")
     master = cluster.masters()[0]
@@ -79,6 +83,9 @@ def test_a_server_that_is_away_keeps_no_escalation_of_the_others_waiting(cluster
                 sleep(0.1)
         finally:
             cluster.heal()
+    told = [each.getMessage() for each in caplog.records]
+    assert sum(line.startswith("escalations wait") for line in told) == 1, "logged once"
+    assert "escalations are delivered again" not in told
 
 
 KEYS = [f"203.0.113.{number}" for number in range(40)]

@@ -24,6 +24,8 @@ EVERY: Final = 0.1
 SELDOM: Final = 0.5
 GAP: Final = 0.005
 """Seconds between two looks when there is always more."""
+CALM: Final = 5.0
+"""Seconds without an error after which escalations count as delivered again: one part may be away, and others not."""
 CLAIM_EVERY: Final = 3.0
 """Seconds between two looks for what other workers left behind."""
 
@@ -69,6 +71,7 @@ class Courier:
         self._sated = False
         self._over = False
         self._away = False
+        self._failed_at: float | None = None
         self._pause = EVERY
         self._claim_at = self._keep_at = 0.0
         self._thread: threading.Thread | None = None
@@ -275,11 +278,13 @@ class Courier:
         self._changed()
 
     def _tell(self, error: BackendError | None) -> None:
-        """Log once that the store is away, and once that it is back."""
-        if (error is not None) == self._away:
-            return
+        """Log once that a part of the store is away, and once that all of it has been back for a while."""
         self._away = error is not None
-        if error is None:
+        now = monotonic()
+        if error is not None:
+            if self._failed_at is None:
+                say(logging.WARNING, "escalations wait: %s", error)
+            self._failed_at = now
+        elif self._failed_at is not None and now - self._failed_at > CALM:
+            self._failed_at = None
             say(logging.WARNING, "escalations are delivered again")
-        else:
-            say(logging.WARNING, "escalations wait: %s", error)
