@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from time import sleep
+
 from servers.cluster import Cluster
 from servers.standalone import Standalone
+from servers.waiting import until
 
 Store = Standalone | Cluster
 
@@ -16,6 +19,19 @@ def servers_of(store: Store) -> list[Standalone]:
 def connections(store: Store) -> int:
     """Return how many clients are connected to the servers that hold keys, without the one that asks."""
     return sum(_clients(server) for server in servers_of(store))
+
+
+def at_rest(store: Store) -> int:
+    """Return how many are connected once those that other tests closed are gone: a server takes a moment to notice."""
+    seen = [-1]
+
+    def same() -> bool:
+        seen.append(connections(store))
+        sleep(0.05)
+        return seen[-1] == seen[-2]
+
+    until(same, "at rest")
+    return seen[-1]
 
 
 def script_calls(store: Store) -> int:

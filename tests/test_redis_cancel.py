@@ -81,7 +81,7 @@ def connections(server: Standalone) -> int:
 def test_a_thousand_cancellations_disturb_nobody_and_leave_nothing(standalone: Standalone) -> None:
     before = connections(standalone)
     assert asyncio.run(storm(standalone.url)) >= CANCELLATIONS
-    until(lambda: connections(standalone) == before, "without connections of the storm")
+    until(lambda: connections(standalone) <= before, "without connections of the storm")
     gc.collect()
 
 
