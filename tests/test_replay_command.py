@@ -206,7 +206,7 @@ def test_the_report_fits_one_screen_and_says_it_all(folder: Path) -> None:
         "whole seconds",
         "rules.toml",
     ):
-        assert expected in said
+        assert expected in said or expected in " ".join(said.split()), expected  # A long name of a folder folds a line.
 
 
 def test_a_report_holds_no_control_characters_and_no_wide_lines(folder: Path) -> None:
