@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -184,7 +185,8 @@ def test_hostile_logs_are_never_fatal(folder: Path) -> None:
 def summarize(folder: Path) -> Summary:
     found = load(folder / "rules.toml")
     rules = Rules(found.policies, found.routes, mode=found.mode, origin="rules.toml")
-    return replay([str(folder / "access.log")], rules)
+    with chdir(folder):  # The long name of a folder would fold lines.
+        return replay(["access.log"], rules)
 
 
 def test_the_report_fits_one_screen_and_says_it_all(folder: Path) -> None:
@@ -206,7 +208,7 @@ def test_the_report_fits_one_screen_and_says_it_all(folder: Path) -> None:
         "whole seconds",
         "rules.toml",
     ):
-        assert expected in said or expected in " ".join(said.split()), expected  # A long name of a folder folds a line.
+        assert expected in said
 
 
 def test_a_report_holds_no_control_characters_and_no_wide_lines(folder: Path) -> None:
