@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from banhammer.backends.packing import pack_record, sound_record
 from banhammer.backends.redis.scripts import EVALUATE
-from banhammer.backends.redis.wire import FULL, INJECTED, STOP, pack_charge, pack_policy
+from banhammer.backends.redis.wire import ADMITTED, FULL, INJECTED, REPEATS, STOP, pack_charge, pack_policy
 from banhammer.backends.shared import Charge
+from banhammer.durations import FOREVER, MINUTE, SECOND
+from banhammer.model import Record
 
 NONCE = "nonce"
 INDEX, DETAILS = "bh:{0}#bans", "bh:{0}#details"
@@ -42,27 +45,33 @@ class Bench:
         """Decide `charges` in one call, at the server's time where `now` is `None`."""
         policies = list({charge.policy.name: charge.policy for charge in charges}.values())
         places = {policy.name: place for place, policy in enumerate(policies)}
+        names = [name_of(charge) for charge in charges]
+        repeats = len(set(names)) < len(names)
         answer: Any = self.client.eval(
             text or EVALUATE.text,
-            len(charges) + 2,
-            *(name_of(charge) for charge in charges),
+            len(names) + 2,
+            *names,
             INDEX,
             DETAILS,
             b"".join(pack_charge(places[charge.policy.name], charge) for charge in charges),
             "" if now is None else now,
-            stop * STOP + (now is not None) * INJECTED + full * FULL,
+            stop * STOP + (now is not None) * INJECTED + full * FULL + repeats * REPEATS,
             NONCE,
             "",
             *map(pack_policy, policies),
         )
         at, damaged, *replies = answer
-        return Call(int(at), damaged, replies)
+        return Call(int(at), damaged, [_as_bytes(reply) for reply in replies])
 
     def put(self, stored: dict[str, bytes]) -> None:
-        """Store records without an expiry."""
+        """Store records: one of nothing but meters expires as if the script had stored it, another never."""
+        now = self.time()
         with self.client.pipeline(transaction=False) as pipe:
             for name, packed in stored.items():
-                pipe.set(name, packed)
+                record = sound_record(packed)
+                last = max(record.tats) if record == Record(record.tats if record else ()) else 0
+                lives = now // SECOND <= last // SECOND < FOREVER // SECOND
+                pipe.set(name, packed, exat=(last + MINUTE) // SECOND if lives else None)
             pipe.execute()
 
     def kept(self, names: Sequence[str]) -> dict[str, Kept]:
@@ -88,3 +97,8 @@ class Bench:
 def name_of(charge: Charge) -> str:
     """Return the name under which the bench keeps a charge's record: one for a key, whatever the policy."""
     return charge.hit.key
+
+
+def _as_bytes(reply: bytes | int) -> bytes:
+    """Return a reply in full: a number is the one TAT of a record of nothing else."""
+    return reply if isinstance(reply, bytes) else ADMITTED + pack_record(Record((reply,)))

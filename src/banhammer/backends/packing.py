@@ -75,12 +75,13 @@ class PackedRecord(Record):
 class Told(Admission):
     """The decision on one unit that fitted, as a store told it; it stands for its reply too.
 
-    Made without `__init__`, as all decisions are: `_packed` is the reply, whose record begins at byte 3.
+    Made without `__init__`, as all decisions are: `_told` is the only TAT of the record, or the reply, whose record
+    begins at byte 3.
     """
 
-    __slots__ = ("_packed",)
+    __slots__ = ("_told",)
 
-    _packed: bytes
+    _told: int | bytes
     counted = True
     degraded = False
     tripped = ()
@@ -95,6 +96,10 @@ class Told(Admission):
     @property
     def record(self) -> Record:
         """The record after the hit."""
-        return unpack_record(self._packed, 3)
+        told = self._told
+        return Record((told,)) if isinstance(told, int) else unpack_record(told, 3)
 
-    _record = record
+    @property
+    def _record(self) -> Record | int:  # type: ignore[override]
+        told = self._told
+        return told if isinstance(told, int) else unpack_record(told, 3)

@@ -13,7 +13,17 @@ from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.scripts import EVALUATE, EVALUATE_FULL, Script
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import Topology
-from banhammer.backends.redis.wire import ADMITTED, EMPTY, FULL, INJECTED, NUMBERS, argument, pack_charge, unpack_reply
+from banhammer.backends.redis.wire import (
+    ADMITTED,
+    EMPTY,
+    FULL,
+    INJECTED,
+    NUMBERS,
+    REPEATS,
+    argument,
+    pack_charge,
+    unpack_reply,
+)
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
@@ -70,6 +80,8 @@ class Call:
             names = [*names, *escalations]
         now = EMPTY if self._now is None else argument(b"%d" % self._now)
         cut = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY
+        if len(set(self.names)) < len(self.names):
+            self._flags |= REPEATS
         self._size = 8 + len(names) + len(policies)
         self._before_flags = b"".join((NUMBERS[len(names)], *names, argument(b"".join(packed)), now))
         self._after_flags = b"".join((argument(self._nonce), cut, *map(as_sent, policies)))
@@ -122,7 +134,8 @@ class Call:
             server.breaker.decided()
             told: Any  # Stands for a Reply.
             for number, (index, charge, packed) in enumerate(zip(self.places, self.charges, replies, strict=False), 1):
-                if charge.hit.cost != 1 or not packed.startswith(ADMITTED) or charge.policy.mode == "shadow":
+                plain = packed.__class__ is int or packed.startswith(ADMITTED)
+                if not plain or charge.hit.cost != 1 or charge.policy.mode == "shadow":
                     outcomes[index] = unpack_reply(packed, at, nonce, number)
                     continue
                 told = Told()
@@ -130,7 +143,7 @@ class Call:
                 told.key = charge.hit.key
                 told._policy = charge.policy
                 told._now = at
-                told._packed = packed
+                told._told = packed
             return
         for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
             outcomes[index] = _uncounted(unpack_reply(packed, at, nonce, number))

@@ -8,7 +8,7 @@
 --          late, span, the level of the ban meanwhile plus 1 (0: none)
 --       2: now in microseconds, if the clock is injected
 --       3: flags: 1 stop at the first denial, 2 the clock is injected, 4 nothing may be written (memory is full):
---          then every hit is a peek
+--          then every hit is a peek; 8 a record's name may stand in the call more than once
 --       4: what makes escalation ids unique
 --       5: the members in the index of bans of hits whose names were cut, JSON: {"1": member}, or ""
 --       6..: policies, packed `>BBBd` thresholds, windows, whether in shadow, forgive_after; a `d` for each window;
@@ -16,7 +16,8 @@
 --          of its rule; behind them, for each threshold, a `d` for each rung, the reason, and the rule: what an
 --          escalation says of it, "" where it names no action
 -- REPLY [now, damaged, reply..]; a reply is `verdict counted n tripped..` as bytes and the record, packed;
---       counted: 0 no, 1 yes, 2 a peek, of what would be; behind a stop there are none
+--       counted: 0 no, 1 yes, 2 a peek, of what would be; behind a stop there are none. A number is the one TAT of a
+--       record of nothing else, after a hit that was allowed and counted.
 -- RECORD `>BI4I4Bd` thresholds, over, strikes, level, banned_until; a `d` for each TAT; `>ddI4*12` for each ring;
 --        unpacked: an array of the same fields
 
@@ -33,7 +34,7 @@ local call, pcall = redis.call, redis.pcall
 local struct_pack, struct_unpack, sub, string_format = struct.pack, struct.unpack, string.sub, string.format
 local told, flags = ARGV[1], tonumber(ARGV[3])
 local hits = #told / HIT_BYTES
-local stop, injected, writes = flags % 2 == 1, flags % 4 >= 2, flags < 4
+local stop, injected, writes, repeats = flags % 2 == 1, flags % 4 >= 2, flags % 8 < 4, flags >= 8
 local now
 if injected then
     now = tonumber(ARGV[2])
@@ -47,7 +48,10 @@ local replies = { now, 0 }
 -- room. A hit that is more is left for what follows below, and so are those behind it: with stop all of them, else those
 -- of its key, for keys know nothing of each other.
 local left, left_keys
-local policies, alike, meters, calm, size, cost, guard, stores, head = {}
+local policies, alike, meters, calm, size, cost, guard, stores, head, bare = {}
+local records = call("MGET", unpack(KEYS, 1, hits)) -- What is no string is false here, like what is absent.
+local stored = repeats and {} -- By name, where one may stand twice in the call.
+local expiry, digits
 for index = 1, hits do
     local hit, key = sub(told, (index - 1) * HIT_BYTES + 1, index * HIT_BYTES), KEYS[index]
     if hit ~= alike then -- Most are like the one before.
@@ -66,16 +70,20 @@ for index = 1, hits do
         guard = mode == GUARD
         stores = not guard and mode ~= PEEK and writes
         head = guard and "\0\0\0" or stores and "\0\1\0" or "\0\2\0"
+        bare = stores and #meters == 4
         alike = hit
     end
     local raw, packed
     if calm and not (left and (stop or left_keys[key])) then
-        raw = pcall("GET", key)
+        raw = stored and stored[key] or records[index]
+        if not raw and not stores then
+            raw = pcall("GET", key)
+        end
         if not raw or #raw == size and sub(raw, 1, HEAD) == calm then
             packed = calm
         end
     end
-    local last, at = 0, HEAD + 1
+    local last, latest, at = 0, 0, HEAD + 1
     for meter = 1, packed and #meters - 1 or 0, 3 do
         local tat = 0
         if raw then
@@ -92,19 +100,36 @@ for index = 1, hits do
         if new > last then
             last = new
         end
+        if tat > latest then
+            latest = tat
+        end
+    end
+    if packed and stores then
+        local second, before = last - last % SECOND
+        if latest >= second and not injected then -- It expires in that very second already.
+            call("SET", key, packed, "KEEPTTL")
+        elseif last >= FOREVER then
+            before = pcall("SET", key, packed, "GET")
+        else
+            if injected then
+                digits = string_format("%.0f", math.ceil((last - now + MINUTE + DAY) / 1000))
+            elseif second ~= expiry then -- Most expire in the same.
+                expiry, digits = second, string_format("%.0f", (second + MINUTE) / SECOND)
+            end
+            before = pcall("SET", key, packed, injected and "PX" or "EXAT", digits, "GET")
+        end
+        if type(before) == "table" then -- It was no string, and stays.
+            packed = nil
+        end
+        if stored then
+            stored[key] = packed
+        end
     end
     if not packed then
         left, left_keys = left or {}, left_keys or {}
         left[#left + 1], left_keys[key] = index, true
     else
-        if stores and last < FOREVER then
-            local rest = last - now + MINUTE + (injected and DAY or 0)
-            local digits = rest < 2e12 and "%d" or "%.0f" -- "%d" takes half the time, and 31 bits on a small machine.
-            call("SET", key, packed, "PX", string_format(digits, (rest + -rest % 1000) / 1000)) -- Rounded up.
-        elseif stores then
-            call("SET", key, packed)
-        end
-        replies[index + 2] = head .. packed
+        replies[index + 2] = bare and last or head .. packed
     end
 end
 if not left then

@@ -14,7 +14,7 @@ from banhammer.backends.redis.entries import rule
 from banhammer.backends.shared import Charge
 from banhammer.core import Reply
 from banhammer.escalations import escalates
-from banhammer.model import Policy, Verdict
+from banhammer.model import Policy, Record, Verdict
 
 SLOTS: Final = 16384
 VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "throttled", "banned")
@@ -22,7 +22,7 @@ HIT, GUARD, PEEK = 0, 1, 2
 COUNTED: Final = 1
 ADMITTED: Final = b"\0\1\0"
 """How the reply to a hit begins that was allowed, counted and crossed nothing; its record is behind it."""
-STOP, INJECTED, FULL = 1, 2, 4
+STOP, INJECTED, FULL, REPEATS = 1, 2, 4, 8
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
@@ -142,8 +142,10 @@ def _plain(place: int, mode: int, cost: int) -> bytes:
     return _HIT.pack(place, mode, cost, 0, 0, 0)
 
 
-def unpack_reply(packed: bytes, now: int, nonce: bytes, position: int) -> Reply:
+def unpack_reply(packed: bytes | int, now: int, nonce: bytes, position: int) -> Reply:
     """Return what the script answered to the hit at `position` (from 1) of a call; a peek escalates nothing: no ids."""
+    if isinstance(packed, int):
+        return Reply("allowed", now, Record((packed,)))
     verdict, counted, count = packed[0], packed[1], packed[2]
     if not count:
         return Reply(VERDICTS[verdict], now, PackedRecord(packed, 3), (), counted > 0)
