@@ -31,20 +31,24 @@ MAX_ENTRIES: Final = 10_000
 class Denial:
     """One key's denial: answered until `end` on the local clock; `ahead` is what the store's clock adds.
 
-    `late`: units swallowed since `since`. `room`: units that cannot trip a threshold that is awake, whenever they come.
+    `late`: units swallowed since `since`. `spare`: up to how many of these another one, and the same again, cannot trip
+    a threshold that is awake, whenever they come.
     """
 
-    __slots__ = ("ahead", "cost", "end", "end_ns", "key", "kind", "late", "record", "room", "since", "size", "verdict")
+    __slots__ = (
+        "ahead", "cost", "end", "end_ns", "key", "kind", "late", "policy", "record", "since", "size", "spare", "verdict"
+    )  # fmt: skip
 
-    def __init__(self, key: str, reply: Reply, *, cost: int, end: int, ahead: int, room: int) -> None:
+    def __init__(self, key: str, policy: Policy, reply: Reply, *, cost: int, end: int, ahead: int) -> None:
         self.key = key
+        self.policy = policy
         self.verdict = reply.verdict
         self.kind: type[CachedBan | CachedThrottle] = CachedBan if reply.verdict == "banned" else CachedThrottle
         self.record = reply.record
         self.size = len(reply.record.tats)
         self.cost = cost
         self.ahead = ahead
-        self.room = room
+        self.spare = _room(policy, reply) - 2
         self.late = 0
         self.since = 0
         self.end_at(end)
@@ -64,6 +68,10 @@ def _key_of(decision: Any) -> Any:
     return decision._entry.key
 
 
+def _policy_of(decision: Any) -> Any:
+    return decision._entry.policy
+
+
 def _now_of(decision: Any) -> Any:
     return decision._at // 1000 + ANCHOR + decision._entry.ahead
 
@@ -80,6 +88,7 @@ class CachedBan(Banned):
     _at: int
     _entry: Denial
     key = property(_key_of)
+    _policy = property(_policy_of)
     _now = property(_now_of)
     _record = property(_record_of)
 
@@ -92,6 +101,7 @@ class CachedThrottle(Throttled):
     _at: int
     _entry: Denial
     key = property(_key_of)
+    _policy = property(_policy_of)
     _now = property(_now_of)
     _record = property(_record_of)
 
@@ -122,13 +132,12 @@ class DenialCache:
                 return None
             at = monotonic_ns()
             late = entry.late
-            if at >= entry.end_ns or late + 2 > entry.room or entry.size != size:
+            if at >= entry.end_ns or late > entry.spare or entry.size != size:
                 return None
             if not late:
                 entry.since = at // 1000 + ANCHOR
             entry.late = late + 1
             decision = entry.kind()
-            decision._policy = policy
             decision._entry = entry
             decision._at = at
             return decision
@@ -149,7 +158,7 @@ class DenialCache:
             return False
         if entry.size != len(policy.thresholds):  # Of another policy of that name: the rules were changed.
             return False
-        if entry.late + 2 * hit.cost > entry.room:  # Twice: for the same again too, which its `retry_after` promises.
+        if entry.late + 2 * (hit.cost - 1) > entry.spare:  # Also for the same again, which its `retry_after` promises.
             return False
         return all(hit.cost <= threshold.burst for threshold in policy.thresholds)
 
@@ -169,7 +178,7 @@ class DenialCache:
         if entry is None or not entry.late:
             return None
         late, entry.late = entry.late, 0
-        entry.room -= late
+        entry.spare -= late
         return Owed(late, max(now - entry.since, 0), entry.level)
 
     def untold(self, key: str, policy: Policy, owed: Owed, at: int) -> None:
@@ -180,7 +189,7 @@ class DenialCache:
         since = at - owed.span
         entry.since = min(entry.since, since) if entry.late else since
         entry.late += owed.late
-        entry.room += owed.late
+        entry.spare += owed.late
 
     def learn(self, hit: Hit, policy: Policy, reply: Reply, at: int, ahead: int) -> None:
         """Keep the store's denial of `hit`, asked for `at`; drop what it has overtaken."""
@@ -197,7 +206,7 @@ class DenialCache:
         cost = 1 if reply.verdict == "banned" else max(hit.cost, 1)
         # Counted from before the call, whose journey took time that the store's own denial does not have.
         end = at + min(_stands(hit, policy, reply), LIFE)
-        entry = Denial(hit.key, reply, cost=cost, end=end, ahead=ahead, room=_room(policy, reply))
+        entry = Denial(hit.key, policy, reply, cost=cost, end=end, ahead=ahead)
         before = table.get(hit.key)
         if before is not None and before.level <= entry.level:  # Of a call in flight beside this one.
             entry.late, entry.since, before.late = before.late, before.since, 0  # Moved: it is told once.
@@ -222,7 +231,7 @@ class DenialCache:
             return
         if reply.tripped:
             table.pop(hit.key, None)
-        entry.room -= hit.cost
+        entry.spare -= hit.cost
 
     def forget(self, key: str, policy: Policy) -> None:
         """Drop the key's entry: it was lifted or reset here."""

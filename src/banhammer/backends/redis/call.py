@@ -19,8 +19,10 @@ from banhammer.backends.redis.wire import (
     FULL,
     INJECTED,
     NUMBERS,
+    PLAIN,
     REPEATS,
     argument,
+    is_plain,
     pack_charge,
     unpack_reply,
 )
@@ -72,7 +74,7 @@ class Call:
             if charge.policy is not latest:
                 latest = charge.policy
                 place = _place(policies, latest)
-            packed.append(pack_charge(place, charge))
+            packed.append(PLAIN[place] if is_plain(charge) else pack_charge(place, charge))
         names = self.names
         if any(policy.top >= 0 for policy in policies):
             names = [*names, *bans]

@@ -129,17 +129,20 @@ def pack_policy(policy: Policy) -> bytes:
 def pack_charge(place: int, charge: Charge) -> bytes:
     """Return a charge as the script reads it; `place` is its policy's place in the call."""
     hit, owed = charge.hit, charge.owed
-    if owed is None and not charge.peek and not hit.guard:
-        return _plain(place, HIT, hit.cost)
     mode = PEEK if charge.peek else GUARD if hit.guard else HIT
     if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
-        return _plain(place, mode, hit.cost)
+        return _HIT.pack(place, mode, hit.cost, 0, 0, 0)
     return _HIT.pack(place, mode, hit.cost, min(owed.late, _MOST), owed.span, owed.level + 1)
 
 
-@lru_cache(maxsize=_KNOWN_NAMES)
-def _plain(place: int, mode: int, cost: int) -> bytes:
-    return _HIT.pack(place, mode, cost, 0, 0, 0)
+def is_plain(charge: Charge) -> bool:
+    """Return whether a charge is a hit of one unit that owes nothing: `PLAIN` has it as the script reads it."""
+    hit = charge.hit
+    return charge.owed is None and not charge.peek and not hit.guard and hit.cost == 1
+
+
+PLAIN: Final = tuple([_HIT.pack(place, HIT, 1, 0, 0, 0) for place in range(256)])
+"""A hit of one unit that owes nothing, as the script reads it, by its policy's place in the call."""
 
 
 def unpack_reply(packed: bytes | int, now: int, nonce: bytes, position: int) -> Reply:
