@@ -44,6 +44,24 @@ def ended(talk: Talk, outcomes: Sequence[Outcome]) -> list[Reply | None]:
     return found
 
 
+# What is known of a key
+
+
+def test_a_ban_that_is_known_costs_hits_of_other_keys_nothing() -> None:
+    """Else each would be looked at in full, and keep the keeper awake."""
+    woken: list[str] = []
+    front = Front(denial_cache=True, share=1, wake=lambda: woken.append("woken"))
+    of_key, of_other = Charge(Hit(KEY, "p"), POLICY), Charge(Hit(OTHER, "p"), POLICY)
+    front.after(of_key, Reply("banned", START, Record((0, 0), 0, 1, START + SECOND, 1)), None)
+    assert woken == ["woken"]
+    front.after(of_other, Reply("allowed", START, Record((START, START))), None)
+    assert woken == ["woken"]
+    assert not front.fallback.empty
+    front.after(of_key, Reply("allowed", START + SECOND, Record((START, START))), None)
+    assert woken == ["woken"] * 2
+    assert front.fallback.empty
+
+
 # The denial cache and clocks
 
 

@@ -243,6 +243,23 @@ def test_a_call_that_outlives_its_deadline_has_failed_and_is_tried_again(
     assert (len(act.ran), ours.failures) == (3, 1)
 
 
+def test_whoever_watches_the_deadlines_sleeps_until_the_next_of_them(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not past that of a job which an idle thread begins meanwhile."""
+    monkeypatch.setattr(crew, "GRACE", 0.0)
+    monkeypatch.setattr(crew, "IDLE", 6 * PATIENCE)
+    act = Act([None, wait_for(release)], deadline="50ms")
+    ours = Worker({"act": act})
+    ours.submit(escalation("first"), ("act",))
+    asleep = monotonic() + 5 * PATIENCE
+    until(lambda: ours._crew._idle == 1 and ours._crew._looks_at > asleep, "nothing to watch")
+    ours.submit(escalation("second"), ("act",))
+    until(lambda: ours.failures == 1, "the run that hangs given up")
+    assert settled(ours)
+    assert ours.close(PATIENCE)
+
+
 def test_what_hangs_for_ever_is_a_dead_letter_and_is_not_begun_ever_again(
     release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,6 +257,10 @@ class DenialCache:
         """Return whether anything is cached that may have to be told, or forgotten."""
         return bool(self._tables.get(policy.name))
 
+    def knows(self, key: str, policy: Policy) -> bool:
+        """Return whether there is an entry of the key, be it over or not."""
+        return key in self._tables.get(policy.name, ())
+
     @staticmethod
     def _wakes(policy: Policy, owed: Owed) -> bool:
         """Return whether a threshold counts what was swallowed: a ban threshold above the ban in force."""

@@ -30,9 +30,13 @@ class Fallback:
         self._divided: dict[str, tuple[Policy, Policy]] = {}
 
     @property
-    def knows(self) -> bool:
-        """Whether any ban is remembered."""
-        return bool(self._known)
+    def empty(self) -> bool:
+        """Whether no ban is remembered."""
+        return not self._known
+
+    def knows(self, key: str, policy: Policy) -> bool:
+        """Return whether a ban of the key is remembered, be it over or not."""
+        return bool(self._known) and (policy.name, key) in self._known
 
     def learn(self, hit: Hit, policy: Policy, reply: Reply) -> None:
         """Remember a ban in force, and forget one that ended."""

@@ -88,7 +88,7 @@ class Front:
     def after(self, charge: Charge, outcome: Outcome, now: Now) -> Reply:
         """Return the reply that the outcome means, and take note of it."""
         if isinstance(outcome, Told):
-            if self.fallback.knows or self._denials.holds(charge.policy):
+            if self._knows(charge):
                 self._learn(charge, outcome, now)
             return outcome
         if isinstance(outcome, BackendError):
@@ -96,7 +96,7 @@ class Front:
             return self.fallback.reply(charge.hit, charge.policy, now, peek=charge.peek)
         if charge.peek or outcome.degraded:
             return outcome
-        if outcome.verdict != "allowed" or self.fallback.knows or self._denials.holds(charge.policy):
+        if outcome.verdict != "allowed" or self._knows(charge):
             self._learn(charge, outcome, now)
         return outcome
 
@@ -143,7 +143,7 @@ class Front:
         if hits and (not caching or self._denials.empty):
             charges = [Charge(hit, policies[hit.policy], peek, None, at) for hit in hits]
             outcomes = yield charges
-            if set(map(type, outcomes)) == {Told} and self._denials.empty and not self.fallback.knows:
+            if set(map(type, outcomes)) == {Told} and self._denials.empty and self.fallback.empty:
                 return list(outcomes)  # type: ignore[arg-type]  # Nothing to learn, nothing to overtake.
             after = self.after
             return [after(charge, outcome, now) for charge, outcome in zip(charges, outcomes, strict=True)]
@@ -207,6 +207,11 @@ class Front:
             if self._denials.answers(hit, policies[hit.policy], now):
                 return index
         return len(hits)
+
+    def _knows(self, charge: Charge) -> bool:
+        """Return whether there is anything to forget of the key of a hit that was allowed."""
+        key, policy = charge.hit.key, charge.policy
+        return self.fallback.knows(key, policy) or self._denials.knows(key, policy)
 
     def _learn(self, charge: Charge, reply: Reply, now: Now) -> None:
         self.fallback.learn(charge.hit, charge.policy, reply)

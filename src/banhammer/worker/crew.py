@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -12,8 +13,8 @@ from banhammer.worker.agenda import Agenda, Job
 
 SLOTS: Final = 8
 """Jobs that may run at once."""
-TICK: Final = 0.1
-"""Seconds between two looks at how long jobs take."""
+RETRY: Final = 0.1
+"""Seconds until a thread that could not be had is asked for again."""
 GRACE: Final = 0.5
 """Seconds more than its deadline that a job has: a coroutine is told by its own loop that its time is up."""
 IDLE: Final = 5.0
@@ -49,6 +50,7 @@ class Crew:
         self._members: set[threading.Thread] = set()
         self._idle = 0
         self._watching = False
+        self._looks_at = 0.0
         self._resting = False
         self._over = False
 
@@ -116,8 +118,10 @@ class Crew:
                     self._watching = False
                     self._members.discard(threading.current_thread())
                     return
-                at = self.agenda.changes_at() if served else None
-                self._watch.wait(TICK if at is None else min(max(at - now, 0.001), TICK))
+                self._looks_at = min([now + IDLE, *map(self._late_at, self.agenda.running), self._next_at()])
+                if not served:
+                    self._looks_at = now + RETRY
+                self._watch.wait(max(self._looks_at - now, 0.001))
 
     def _hang(self) -> list[Job]:
         """Return the jobs whose time is up; their threads are left alone from now on."""
@@ -125,13 +129,22 @@ class Crew:
         found = []
         with self.lock:
             for job in self.agenda.running:
-                if job.thread is not None and now - job.began > self._deadline(job) + GRACE:
+                if job.thread is not None and now > self._late_at(job):
                     self._left_alone.add(job.thread)
                     self._hanging[job.name] += 1
                     self._members.discard(job.thread)
                     job.thread = None
                     found.append(job)
         return found
+
+    def _late_at(self, job: Job) -> float:
+        """Return when a job has taken longer than it may, `inf` for one that was given up already."""
+        return inf if job.thread is None else job.began + self._deadline(job) + GRACE
+
+    def _next_at(self) -> float:
+        """Return when a job may begin without anything having happened, `inf` for never."""
+        at = self.agenda.changes_at()
+        return inf if at is None else at
 
     def _serve(self) -> None:
         """Run one job after the other."""
@@ -161,12 +174,13 @@ class Crew:
                 job = self.agenda.next(now)
                 if job is not None:
                     job.thread = me
+                    if min(self._late_at(job), self._next_at()) < self._looks_at:
+                        self._watch.notify()
                     return job
                 if now - idle_since > IDLE:
                     break
-                at = self.agenda.changes_at()
                 self._idle += 1
-                self._work.wait(IDLE if at is None else max(at - now, 0.001))
+                self._work.wait(max(min(self._next_at() - now, IDLE), 0.001))
                 self._idle -= 1
             self._members.discard(me)
             return None
