@@ -47,19 +47,33 @@ def ended(talk: Talk, outcomes: Sequence[Outcome]) -> list[Reply | None]:
 # What is known of a key
 
 
-def test_a_ban_that_is_known_costs_hits_of_other_keys_nothing() -> None:
-    """Else each would be looked at in full, and keep the keeper awake."""
+@pytest.mark.parametrize("cache", [False, True])
+def test_an_admission_wakes_the_keeper_only_where_there_is_something_to_tend_to(cache: bool) -> None:
+    """A ban that is known is not; a cached denial is, as a thread may not have been had when it came."""
     woken: list[str] = []
-    front = Front(denial_cache=True, share=1, wake=lambda: woken.append("woken"))
+    front = Front(denial_cache=cache, share=1, wake=lambda: woken.append("woken"))
     of_key, of_other = Charge(Hit(KEY, "p"), POLICY), Charge(Hit(OTHER, "p"), POLICY)
     front.after(of_key, Reply("banned", START, Record((0, 0), 0, 1, START + SECOND, 1)), None)
-    assert woken == ["woken"]
+    woken.clear()
     front.after(of_other, Reply("allowed", START, Record((START, START))), None)
-    assert woken == ["woken"]
+    assert woken == ["woken"] * cache
     assert not front.fallback.empty
     front.after(of_key, Reply("allowed", START + SECOND, Record((START, START))), None)
-    assert woken == ["woken"] * 2
     assert front.fallback.empty
+
+
+def test_a_denial_is_not_cached_for_another_policy_of_the_name() -> None:
+    """Two shells on one backend, by rules that differ in numbers only."""
+    backend = Fronted()
+    strict, lax = (
+        BanHammer([Policy("p", [Threshold(1, "1h", burst=burst)])], backend=backend, clock=ManualClock(START))
+        for burst in (1, 10)
+    )
+    assert [strict.hit(KEY, "p").verdict for _ in range(3)] == ["allowed", "throttled", "throttled"]
+    assert backend.store.calls == 2
+    assert lax.hit(KEY, "p")
+    assert lax.hit_many([Hit(KEY, "p")])[0]
+    assert backend.store.calls == 4
 
 
 # The denial cache and clocks

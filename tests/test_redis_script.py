@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from banhammer import Hit, Policy, Threshold
-from banhammer.backends.packing import pack_record
+from banhammer.backends.packing import pack_record, sound_record
 from banhammer.backends.redis.scripts import EVALUATE_FULL
 from banhammer.backends.shared import Charge
 from banhammer.durations import DAY, FOREVER, MINUTE, SECOND
@@ -81,7 +81,8 @@ def compare(bench: Bench, rng: Random, now: int | None, seed: str, *, stop: bool
             assert kept.expires < 0, (seed, name)
             continue
         rest = max(lapses - call.now, 0) + MINUTE + (0 if now is None else DAY)
-        early = 0 if now else 1000  # Of a record of nothing but meters, it is rounded down to the second.
+        record = sound_record(model.stored[name])
+        early = 1000 if now is None and record == Record(record.tats) else 0  # Of meters alone: down to the second.
         assert before // 1000 - early <= kept.expires - -(-rest // 1000) <= after // 1000, (seed, name)
     return len(answers)
 
@@ -138,6 +139,16 @@ def test_a_clock_that_steps_about_is_decided_as_by_the_core(bench: Bench) -> Non
             answers = [answer.packed for answer in model.answers(charges, now)]
             assert bench.call(charges, now).replies == answers, seed
         assert bench.records(NAMES[:1]) == model.stored, seed
+
+
+def test_an_expiry_is_set_anew_only_in_another_second(bench: Bench) -> None:
+    policy = Policy("p", [Threshold(100_000, "1s", burst=10**9)])
+    charge, second = Charge(Hit(NAMES[0], "p"), policy), bench.time() // SECOND + 100
+    given = (second + 1_000) * 1000 + 7
+    for left, expires in ((11, given), (10, (second + 1 + MINUTE // SECOND) * 1000)):  # A unit takes 10 us.
+        bench.client.set(NAMES[0], pack_record(Record(((second + 1) * SECOND - left,))), pxat=given)
+        bench.call([charge], None)
+        assert bench.kept(NAMES[:1])[NAMES[0]].expires == expires
 
 
 def test_a_count_of_a_window_stops_at_the_most_that_its_field_holds(bench: Bench) -> None:

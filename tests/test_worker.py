@@ -14,7 +14,7 @@ import pytest
 
 from acting import PATIENCE, Act, escalation, settled
 from banhammer import BanHammer, ConfigError, Escalation, GiveUp, Policy, RetryAfter, Threshold
-from banhammer.worker import Worker, crew, terms_of, worker
+from banhammer.worker import Worker, agenda, crew, terms_of, worker
 from servers.waiting import until
 
 TRAP = Policy("trap", [Threshold(1, "1h", burst=0, ban="1h", actions=["note"])])
@@ -349,6 +349,29 @@ def test_an_idle_thread_takes_what_waits_behind_a_slow_action(
     until(lambda: ours._crew._idle == 2, "two idle threads")
     ours.submit(escalation("second"), ("slow", "quick"))
     until(lambda: len(quick.ran) == 2, "the quick one run beside the slow one")
+    assert len(slow.ran) == 1
+    release.set()
+    assert ours.close(PATIENCE)
+
+
+def test_what_waits_behind_a_slow_action_is_not_forgotten_by_a_thread_that_ends(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is woken for a job that may not begin yet, when it has been idle for long enough to end."""
+    since = [0.0]
+    monkeypatch.setattr(crew, "monotonic", lambda: monotonic() + since[0])
+    monkeypatch.setattr(crew, "IDLE", 6 * PATIENCE)
+    monkeypatch.setattr(agenda, "PATIENCE", 0.3)
+    together = threading.Barrier(2)
+    slow, quick = (Act([lambda _: together.wait(PATIENCE)], then=then) for then in (wait_for(release), None))
+    ours = Worker({"slow": slow, "quick": quick})
+    ours.submit(escalation("first"), ("slow", "quick"))
+    until(lambda: ours._crew._idle == 2, "two idle threads")
+    since[0] = 7 * PATIENCE
+    ours.submit(escalation("second"), ("slow",))
+    until(lambda: len(slow.calls) == 2, "the slow one begun")
+    ours.submit(escalation("third"), ("quick",))
+    until(lambda: len(quick.ran) == 2, "the quick one run beside it")
     assert len(slow.ran) == 1
     release.set()
     assert ours.close(PATIENCE)

@@ -31,12 +31,13 @@ MAX_ENTRIES: Final = 10_000
 class Denial:
     """One key's denial: answered until `end` on the local clock; `ahead` is what the store's clock adds.
 
-    `late`: units swallowed since `since`. `spare`: up to how many of these another one, and the same again, cannot trip
-    a threshold that is awake, whenever they come.
+    `late`: units swallowed since `since`. `spare`: while `late` is at most this, two more units cannot trip a threshold
+    that is awake, whenever they come. `rules`: the thresholds by which the store denied.
     """
 
     __slots__ = (
-        "ahead", "cost", "end", "end_ns", "key", "kind", "late", "policy", "record", "since", "size", "spare", "verdict"
+        "ahead", "cost", "end", "end_ns", "key", "kind", "late", "policy", "record", "rules", "since", "spare",
+        "verdict",
     )  # fmt: skip
 
     def __init__(self, key: str, policy: Policy, reply: Reply, *, cost: int, end: int, ahead: int) -> None:
@@ -45,7 +46,7 @@ class Denial:
         self.verdict = reply.verdict
         self.kind: type[CachedBan | CachedThrottle] = CachedBan if reply.verdict == "banned" else CachedThrottle
         self.record = reply.record
-        self.size = len(reply.record.tats)
+        self.rules = policy.thresholds
         self.cost = cost
         self.ahead = ahead
         self.spare = _room(policy, reply) - 2
@@ -122,7 +123,7 @@ class DenialCache:
         """Return the short cut for a hit or guard of one unit under `policy`."""
         table = self._table(policy)
         get = table.get
-        size = len(policy.thresholds)
+        rules = policy.thresholds
 
         def deny(key: str) -> Decision | None:
             if key.__class__ is not str:
@@ -132,7 +133,7 @@ class DenialCache:
                 return None
             at = monotonic_ns()
             late = entry.late
-            if at >= entry.end_ns or late > entry.spare or entry.size != size:
+            if at >= entry.end_ns or late > entry.spare or (entry.rules is not rules and entry.rules != rules):
                 return None
             if not late:
                 entry.since = at // 1000 + ANCHOR
@@ -156,7 +157,7 @@ class DenialCache:
         entry = self._table(policy).get(hit.key)
         if entry is None or policy.mode == "shadow" or now >= entry.end or hit.cost < entry.cost:
             return False
-        if entry.size != len(policy.thresholds):  # Of another policy of that name: the rules were changed.
+        if entry.rules != policy.thresholds:  # Of another policy of that name: the rules were changed.
             return False
         if entry.late + 2 * (hit.cost - 1) > entry.spare:  # Also for the same again, which its `retry_after` promises.
             return False

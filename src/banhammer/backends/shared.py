@@ -87,17 +87,15 @@ class Front:
 
     def after(self, charge: Charge, outcome: Outcome, now: Now) -> Reply:
         """Return the reply that the outcome means, and take note of it."""
-        if isinstance(outcome, Told):
-            if self._knows(charge):
-                self._learn(charge, outcome, now)
-            return outcome
         if isinstance(outcome, BackendError):
             self._wake()
             return self.fallback.reply(charge.hit, charge.policy, now, peek=charge.peek)
-        if charge.peek or outcome.degraded:
+        if not isinstance(outcome, Told) and (charge.peek or outcome.degraded):
             return outcome
         if outcome.verdict != "allowed" or self._knows(charge):
             self._learn(charge, outcome, now)
+        elif self._denials.holds(charge.policy):  # Of other keys: the keeper is wanted, and may have failed to begin.
+            self._wake()
         return outcome
 
     def flush(self) -> Iterator[tuple[Charge, Clock | None]]:

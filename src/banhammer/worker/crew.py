@@ -51,6 +51,7 @@ class Crew:
         self._idle = 0
         self._watching = False
         self._looks_at = 0.0
+        self._added_at = 0.0
         self._resting = False
         self._over = False
 
@@ -60,6 +61,7 @@ class Crew:
             if self._over:
                 return False
             self.agenda.add(jobs)
+            self._added_at = monotonic()
             begins = not self._watching
             if begins:
                 self._watching = self._start(self._keep_watch, "banhammer")
@@ -100,27 +102,23 @@ class Crew:
 
     def _keep_watch(self) -> None:
         """See to it that there is a thread for each job that may begin, and that none takes longer than it may."""
-        idle_since = monotonic()
         while True:
             for job in self._hang():
                 self._finish(job, TimeoutError(f"it did not end within {self._deadline(job):g} s"))
             with self.lock:
                 now = monotonic()
-                served = not self._resting
-                if served and self.agenda.starved(now):
+                wanting = False
+                if not self._resting and self.agenda.starved(now):
                     if self._idle:  # It sleeps since before there was this job, and would for up to `IDLE`.
                         self._work.notify()
                     elif len(self._members) - 1 < SLOTS:
-                        served = self._start(self._serve, "banhammer-action")
-                if self.agenda.size:
-                    idle_since = now
-                if self._over or now - idle_since > IDLE:
+                        wanting = not self._start(self._serve, "banhammer-action")
+                if self._over or (not self.agenda.size and now - self._added_at > IDLE):
                     self._watching = False
                     self._members.discard(threading.current_thread())
                     return
-                self._looks_at = min([now + IDLE, *map(self._late_at, self.agenda.running), self._next_at()])
-                if not served:
-                    self._looks_at = now + RETRY
+                next_at = now + RETRY if wanting else self._next_at()
+                self._looks_at = min([now + IDLE, next_at, *map(self._late_at, self.agenda.running)])
                 self._watch.wait(max(self._looks_at - now, 0.001))
 
     def _hang(self) -> list[Job]:
@@ -143,7 +141,7 @@ class Crew:
 
     def _next_at(self) -> float:
         """Return when a job may begin without anything having happened, `inf` for never."""
-        at = self.agenda.changes_at()
+        at = None if self._resting else self.agenda.changes_at()
         return inf if at is None else at
 
     def _serve(self) -> None:
@@ -182,6 +180,7 @@ class Crew:
                 self._idle += 1
                 self._work.wait(max(min(self._next_at() - now, IDLE), 0.001))
                 self._idle -= 1
+            self._watch.notify()  # It sees to what this thread was woken for.
             self._members.discard(me)
             return None
 

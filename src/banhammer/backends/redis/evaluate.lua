@@ -106,14 +106,14 @@ for index = 1, hits do
     end
     if packed and stores then
         local second, before = last - last % SECOND
-        if latest >= second and not injected then -- It expires in that very second already.
+        if latest >= second and not injected then -- Its expiry is that of this second already.
             call("SET", key, packed, "KEEPTTL")
         elseif last >= FOREVER then
             before = pcall("SET", key, packed, "GET")
         else
             if injected then
                 digits = string_format("%.0f", math.ceil((last - now + MINUTE + DAY) / 1000))
-            elseif second ~= expiry then -- Most expire in the same.
+            elseif second ~= expiry then -- Most expire in the same second.
                 expiry, digits = second, string_format("%.0f", (second + MINUTE) / SECOND)
             end
             before = pcall("SET", key, packed, injected and "PX" or "EXAT", digits, "GET")

@@ -21,7 +21,8 @@ VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "throttled", "banned")
 HIT, GUARD, PEEK = 0, 1, 2
 COUNTED: Final = 1
 ADMITTED: Final = b"\0\1\0"
-"""How the reply to a hit begins that was allowed, counted and crossed nothing; its record is behind it."""
+"""How the reply to a hit begins that was allowed, counted and crossed nothing, unless it is the bare TAT; its record is
+behind it."""
 STOP, INJECTED, FULL, REPEATS = 1, 2, 4, 8
 _MOST: Final = 2**32 - 1
 
