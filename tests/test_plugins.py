@@ -186,6 +186,18 @@ def test_variables_choose_what_is_loaded(install: Install, monkeypatch: pytest.M
     assert loaded_with(BANHAMMER_LOAD_PLUGINS="ping,pong", BANHAMMER_DISABLE_PLUGINS="pong") == {"ping"}
 
 
+@pytest.mark.parametrize("variable", [plugins.LOAD, plugins.DISABLE])
+def test_a_name_that_no_installed_plugin_has_is_reported(
+    install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
+) -> None:
+    install("pinger", GIVES, entry="ping")
+    monkeypatch.setenv(variable, f"pinger, pingr-{variable}")
+    plugins.loaded()
+    assert caplog.messages == [
+        f"plugin pingr-{variable}: {variable} names it, but none of that name is installed; the name has no effect"
+    ]
+
+
 def test_what_is_disabled_is_not_even_imported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("pinger", "1 / 0")
     monkeypatch.setenv(plugins.DISABLE, "pinger")

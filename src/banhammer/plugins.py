@@ -157,8 +157,10 @@ def loaded() -> Plugins:
 def _loaded(only: frozenset[str] | None, without: frozenset[str] | None) -> Plugins:
     found = [_checked(name.rpartition(".")[0], OURS, _own_version(), import_module(name)) for name in BUILT_IN]
     givers = {plugin.name: plugin.distribution for plugin in found}
+    installed: set[str] = set()
     for known_as, entry_point in _installed():
         names = {entry_point.name, known_as.name}
+        installed |= names
         if (only is not None and not names & only) or names & (without or frozenset()):
             continue
         giver = givers.setdefault(entry_point.name, known_as.name)
@@ -166,6 +168,9 @@ def _loaded(only: frozenset[str] | None, without: frozenset[str] | None) -> Plug
             found.append(_left_out(entry_point.name, *known_as, f"{giver} has a plugin of this name already"))
             continue
         found.append(_load(known_as, entry_point))
+    for variable, named in ((LOAD, only), (DISABLE, without)):
+        for name in sorted((named or frozenset()) - installed):
+            _report(name, f"{variable} names it, but none of that name is installed", "the name has no effect")
     return Plugins(found)
 
 
