@@ -23,7 +23,8 @@ OPEN_MS: Final = 60.0
 AFTER_MS: Final = 1.0
 CALLS_AFTER: Final = 2_000
 PAUSE: Final = 0.001
-"""Seconds that each of several threads waits between its calls: else they would wait for the interpreter's lock."""
+"""Seconds that each of several threads or tasks waits between its calls: else the others would wait for the
+interpreter's lock, or for one whose calls are answered at once and never give way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,8 @@ async def _dead_tasks(site: Site, many: int, calls: int) -> Dead:
                     opened, began = watch.opened, perf_counter_ns()
                     await ours.hit(f"10.4.0.{number}", "three")
                     watch.took(opened, perf_counter_ns() - began)
+                    if many > 1:
+                        await asyncio.sleep(PAUSE)
 
             with site.servers[0].stopped():
                 await asyncio.gather(*[body(number) for number in range(many)])
