@@ -68,8 +68,7 @@ class Bench:
         now = self.time()
         with self.client.pipeline(transaction=False) as pipe:
             for name, packed in stored.items():
-                record = sound_record(packed)
-                last = max(record.tats) if record == Record(record.tats if record else ()) else 0
+                last = max(record.tats) if (record := only_meters(packed)) else 0
                 lives = now // SECOND <= last // SECOND < FOREVER // SECOND
                 pipe.set(name, packed, exat=(last + MINUTE) // SECOND if lives else None)
             pipe.execute()
@@ -97,6 +96,12 @@ class Bench:
 def name_of(charge: Charge) -> str:
     """Return the name under which the bench keeps a charge's record: one for a key, whatever the policy."""
     return charge.hit.key
+
+
+def only_meters(packed: bytes) -> Record | None:
+    """Return a record of nothing but meters, or `None` where it is more, or none."""
+    record = sound_record(packed)
+    return record if record and record == Record(record.tats) else None
 
 
 def _as_bytes(reply: bytes | int) -> bytes:

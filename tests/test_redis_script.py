@@ -10,12 +10,12 @@ from random import Random
 import pytest
 
 from banhammer import Hit, Policy, Threshold
-from banhammer.backends.packing import pack_record, sound_record
+from banhammer.backends.packing import pack_record
 from banhammer.backends.redis.scripts import EVALUATE_FULL
 from banhammer.backends.shared import Charge
 from banhammer.durations import DAY, FOREVER, MINUTE, SECOND
 from banhammer.model import Record
-from redis_bench import DETAILS, INDEX, Bench, Kept
+from redis_bench import DETAILS, INDEX, Bench, Kept, only_meters
 from redis_cases import WORD, Model, log_uniform, random_charge, random_policy, random_record
 from servers.standalone import Standalone
 
@@ -81,8 +81,7 @@ def compare(bench: Bench, rng: Random, now: int | None, seed: str, *, stop: bool
             assert kept.expires < 0, (seed, name)
             continue
         rest = max(lapses - call.now, 0) + MINUTE + (0 if now is None else DAY)
-        record = sound_record(model.stored[name])
-        early = 1000 if now is None and record == Record(record.tats) else 0  # Of meters alone: down to the second.
+        early = 1000 if now is None and only_meters(model.stored[name]) else 0  # Then, it is down to the second.
         assert before // 1000 - early <= kept.expires - -(-rest // 1000) <= after // 1000, (seed, name)
     return len(answers)
 

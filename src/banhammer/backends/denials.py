@@ -32,12 +32,11 @@ class Denial:
     """One key's denial: answered until `end` on the local clock; `ahead` is what the store's clock adds.
 
     `late`: units swallowed since `since`. `spare`: while `late` is at most this, two more units cannot trip a threshold
-    that is awake, whenever they come. `rules`: the thresholds by which the store denied.
+    that is awake, whenever they come. `policy`: by which the store denied.
     """
 
     __slots__ = (
-        "ahead", "cost", "end", "end_ns", "key", "kind", "late", "policy", "record", "rules", "since", "spare",
-        "verdict",
+        "ahead", "cost", "end", "end_ns", "key", "kind", "late", "policy", "record", "since", "spare", "verdict"
     )  # fmt: skip
 
     def __init__(self, key: str, policy: Policy, reply: Reply, *, cost: int, end: int, ahead: int) -> None:
@@ -46,7 +45,6 @@ class Denial:
         self.verdict = reply.verdict
         self.kind: type[CachedBan | CachedThrottle] = CachedBan if reply.verdict == "banned" else CachedThrottle
         self.record = reply.record
-        self.rules = policy.thresholds
         self.cost = cost
         self.ahead = ahead
         self.spare = _room(policy, reply) - 2
@@ -58,6 +56,10 @@ class Denial:
         """Answer until `end` (us); `end_ns` is the same for one unit, by `monotonic_ns`."""
         self.end = end
         self.end_ns = (end - ANCHOR) * 1000 if self.cost <= 1 else 0
+
+    def is_of(self, policy: Policy) -> bool:
+        """Return whether the store denied by the same thresholds: another policy may have the name."""
+        return self.policy.thresholds == policy.thresholds
 
     @property
     def level(self) -> int:
@@ -123,7 +125,6 @@ class DenialCache:
         """Return the short cut for a hit or guard of one unit under `policy`."""
         table = self._table(policy)
         get = table.get
-        rules = policy.thresholds
 
         def deny(key: str) -> Decision | None:
             if key.__class__ is not str:
@@ -133,7 +134,7 @@ class DenialCache:
                 return None
             at = monotonic_ns()
             late = entry.late
-            if at >= entry.end_ns or late > entry.spare or (entry.rules is not rules and entry.rules != rules):
+            if at >= entry.end_ns or late > entry.spare or not (entry.policy is policy or entry.is_of(policy)):
                 return None
             if not late:
                 entry.since = at // 1000 + ANCHOR
@@ -157,7 +158,7 @@ class DenialCache:
         entry = self._table(policy).get(hit.key)
         if entry is None or policy.mode == "shadow" or now >= entry.end or hit.cost < entry.cost:
             return False
-        if entry.rules != policy.thresholds:  # Of another policy of that name: the rules were changed.
+        if not entry.is_of(policy):
             return False
         if entry.late + 2 * (hit.cost - 1) > entry.spare:  # Also for the same again, which its `retry_after` promises.
             return False

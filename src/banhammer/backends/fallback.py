@@ -36,7 +36,7 @@ class Fallback:
 
     def knows(self, key: str, policy: Policy) -> bool:
         """Return whether a ban of the key is remembered, be it over or not."""
-        return bool(self._known) and (policy.name, key) in self._known
+        return (policy.name, key) in self._known
 
     def learn(self, hit: Hit, policy: Policy, reply: Reply) -> None:
         """Remember a ban in force, and forget one that ended."""

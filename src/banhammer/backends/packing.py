@@ -96,8 +96,8 @@ class Told(Admission):
     @property
     def record(self) -> Record:
         """The record after the hit."""
-        told = self._told
-        return Record((told,)) if isinstance(told, int) else unpack_record(told, 3)
+        record = self._record
+        return Record((record,)) if isinstance(record, int) else record
 
     @property
     def _record(self) -> Record | int:  # type: ignore[override]

@@ -90,14 +90,11 @@ class Front:
         if isinstance(outcome, BackendError):
             self._wake()
             return self.fallback.reply(charge.hit, charge.policy, now, peek=charge.peek)
-        if not isinstance(outcome, Told) and (charge.peek or outcome.degraded):
-            return outcome
-        holds = self._denials.holds(charge.policy)
-        if outcome.verdict == "allowed" and not holds and self.fallback.empty:
+        if charge.peek or outcome.degraded:
             return outcome
         if outcome.verdict != "allowed" or self._knows(charge):
             self._learn(charge, outcome, now)
-        elif holds:  # Of other keys: the keeper is wanted, and may have failed to begin.
+        elif self._denials.holds(charge.policy):  # Of other keys: the keeper is wanted, and may have failed to begin.
             self._wake()
         return outcome
 

@@ -19,10 +19,8 @@ from banhammer.backends.redis.wire import (
     FULL,
     INJECTED,
     NUMBERS,
-    PLAIN,
     REPEATS,
     argument,
-    is_plain,
     pack_charge,
     unpack_reply,
 )
@@ -74,7 +72,7 @@ class Call:
             if charge.policy is not latest:
                 latest = charge.policy
                 place = _place(policies, latest)
-            packed.append(PLAIN[place] if is_plain(charge) else pack_charge(place, charge))
+            packed.append(pack_charge(place, charge))
         names = self.names
         if any(policy.top >= 0 for policy in policies):
             names = [*names, *bans]

@@ -27,6 +27,8 @@ STOP, INJECTED, FULL, REPEATS = 1, 2, 4, 8
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
+_PLAIN: Final = tuple([_HIT.pack(place, HIT, 1, 0, 0, 0) for place in range(256)])
+"""A hit of one unit that owes nothing, by its policy's place in the call: what most are."""
 _POLICY: Final = struct.Struct(">BBBd")
 _THRESHOLD: Final = struct.Struct(">dddBHI")
 _NUMBER: Final = struct.Struct(">d")
@@ -130,20 +132,12 @@ def pack_policy(policy: Policy) -> bytes:
 def pack_charge(place: int, charge: Charge) -> bytes:
     """Return a charge as the script reads it; `place` is its policy's place in the call."""
     hit, owed = charge.hit, charge.owed
+    if owed is None and not charge.peek and not hit.guard and hit.cost == 1:
+        return _PLAIN[place]
     mode = PEEK if charge.peek else GUARD if hit.guard else HIT
     if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
         return _HIT.pack(place, mode, hit.cost, 0, 0, 0)
     return _HIT.pack(place, mode, hit.cost, min(owed.late, _MOST), owed.span, owed.level + 1)
-
-
-def is_plain(charge: Charge) -> bool:
-    """Return whether a charge is a hit of one unit that owes nothing: `PLAIN` has it as the script reads it."""
-    hit = charge.hit
-    return charge.owed is None and not charge.peek and not hit.guard and hit.cost == 1
-
-
-PLAIN: Final = tuple([_HIT.pack(place, HIT, 1, 0, 0, 0) for place in range(256)])
-"""A hit of one unit that owes nothing, as the script reads it, by its policy's place in the call."""
 
 
 def unpack_reply(packed: bytes | int, now: int, nonce: bytes, position: int) -> Reply:
