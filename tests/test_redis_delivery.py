@@ -37,6 +37,8 @@ from delivery import (
     trap,
     working,
 )
+from histories_crew import in_threads
+from redis_children import Child
 from redis_stores import Store
 from servers.standalone import Standalone
 from servers.waiting import until
@@ -77,6 +79,29 @@ def test_an_external_worker_runs_what_a_hammer_leaves_to_it(store: Store) -> Non
         assert ids(there.ran) == [bans(hammer)["k"]]
     assert here.calls == []
     assert left_over(store) == NOTHING
+
+
+def test_twenty_crossings_at_once_in_four_processes_are_one_escalation_that_runs_once(store: Store) -> None:
+    waits, begins = os.pipe()
+
+    def cross() -> list[tuple[int, ...]]:
+        os.close(begins)
+        tripped: list[tuple[int, ...]] = []
+        with hammer_on(store, [trap("note")]) as hammer:
+            hammer.peek("k", "trap")
+            os.read(waits, 1)  # Until the last process is there.
+            in_threads(lambda _: tripped.append(hammer.hit("k", "trap").tripped), 5)
+        return tripped
+
+    children = [Child(cross) for _ in range(4)]
+    os.close(begins)
+    tripped = list(chain.from_iterable(child.result() for child in children))
+    os.close(waits)
+    assert sorted(tripped) == [()] * 19 + [(0,)]
+    act = note()
+    with hammer_on(store, [trap("note")]) as hammer, working(store, {"note": act}):
+        until(lambda: left_over(store) == NOTHING, "nothing left")
+        assert ids(act.calls) == [bans(hammer)["k"]]
 
 
 def test_workers_that_know_different_actions_share_an_escalation(store: Store) -> None:
