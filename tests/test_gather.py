@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from banhammer.backends.gather import BATCH, IN_FLIGHT, Gatherer
+from banhammer.backends.gather import BATCH, FEW, IN_FLIGHT, Gatherer
 from banhammer.errors import BackendError, BackendTimeout
 
 PATIENCE = 10.0
@@ -111,19 +111,42 @@ async def test_what_tasks_queue_during_calls_goes_together_in_order_with_two_in_
 
 
 @in_a_loop
-async def test_tasks_that_begin_at_once_share_a_call(loop: Loop) -> None:
+async def test_tasks_that_begin_at_once_share_two_calls_so_that_one_is_always_answered(loop: Loop) -> None:
     loop.go()
-    await asyncio.gather(*[loop.call(each) for each in range(100)])
-    assert loop.calls == [[0], list(range(1, 100))]
+    await asyncio.gather(*[loop.call(each) for each in range(101)])
+    assert loop.calls == [[0], list(range(1, 51)), list(range(51, 101))]
+
+
+@in_a_loop
+async def test_two_calls_in_flight_stay_of_about_the_same_size_whoever_began_alone(loop: Loop) -> None:
+    loop.go()
+
+    async def ask(number: int) -> None:
+        for _ in range(20):
+            await loop.call(number)
+
+    await asyncio.gather(*[ask(number) for number in range(64)])
+    assert loop.most == IN_FLIGHT
+    sizes = [len(call) for call in loop.calls]
+    assert {size for size in sizes[1:-3] if not FEW <= size <= 64 - FEW} == set(), sizes
+
+
+@in_a_loop
+async def test_few_tasks_share_a_call_and_are_not_parted(loop: Loop) -> None:
+    loop.go()
+    await asyncio.gather(*[loop.call(each) for each in range(FEW + 1)])
+    assert loop.calls == [[0], list(range(1, FEW + 1))]
 
 
 @in_a_loop
 async def test_tasks_share_at_most_128_in_a_call_and_a_larger_one_goes_alone(loop: Loop) -> None:
     large = range(1_000, 1_000 + BATCH + 50)
     loop.go()
-    told = await asyncio.gather(*[loop.call(each) for each in range(131)], loop.call(*large))
-    assert told == [*[[-each] for each in range(131)], [-each for each in large]]
-    assert loop.calls == [[0], list(range(1, BATCH + 1)), [129, 130], list(large)]
+    told = await asyncio.gather(*[loop.call(each) for each in range(300)], loop.call(*large))
+    assert told == [*[[-each] for each in range(300)], [-each for each in large]]
+    assert loop.calls[:3] == [[0], list(range(1, BATCH + 1)), list(range(BATCH + 1, 2 * BATCH + 1))]
+    assert loop.calls[-1] == list(large)
+    assert [each for call in loop.calls[:-1] for each in call] == list(range(300))
 
 
 @in_a_loop

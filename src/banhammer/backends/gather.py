@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -18,11 +19,16 @@ from banhammer.errors import BackendTimeout
 BATCH: Final = 128
 """The most hits in one shared call; more, and client and server would never overlap."""
 IN_FLIGHT: Final = 2
+FEW: Final = 16
+"""Callers that go together at least: with fewer, a call costs more than it saves."""
 HASTE: Final = 0.01
 """Seconds; a leader with less left takes nobody along: they may wait longer than it can."""
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
+
+_Ride = tuple[Sequence[Asked], "asyncio.Future[Sequence[Told]]", float]
+"""What one caller asks, where it awaits the answer, and until when (`time.monotonic`)."""
 
 
 class _Turn(Generic[Asked, Told]):
@@ -130,11 +136,10 @@ class Gatherer(Generic[Asked, Told]):
     def __init__(self, send: Callable[[Sequence[Asked], float], Awaitable[Sequence[Told]]], deadline: float) -> None:
         self._send = send
         self._deadline = deadline
-        self._waiting: deque[tuple[Sequence[Asked], asyncio.Future[Sequence[Told]]]] = deque()
+        self._waiting: deque[_Ride[Asked, Told]] = deque()
         self._flying = 0
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights: dict[asyncio.Task[None], list[_Ride[Asked, Told]]] = {}
         self._landed: asyncio.Future[None] | None = None
-        self._ends: deque[tuple[float, asyncio.Future[Sequence[Told]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def call(self, asked: Sequence[Asked], until: float) -> Awaitable[Sequence[Told]]:
@@ -154,31 +159,30 @@ class Gatherer(Generic[Asked, Told]):
     def _join(self, asked: Sequence[Asked], until: float) -> asyncio.Future[Sequence[Told]]:
         """Queue what is asked for the next flight."""
         future: asyncio.Future[Sequence[Told]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((asked, future))
+        self._waiting.append((asked, future, until))
         if self._flying < IN_FLIGHT:
             self._take_off()
-        ends = self._ends
-        while ends and ends[0][1].done():
-            ends.popleft()
-        ends.append((until, future))
         if self._timer is None:
-            self._set_timer()
+            self._set_timer(until)
         return future
 
-    def _set_timer(self) -> None:
-        """One timer for all: calls end in the order in which they came, as each may wait as long as the others."""
-        rest = max(self._ends[0][0] - monotonic(), 0)
-        self._timer = asyncio.get_running_loop().call_later(rest, self._expire)
+    def _set_timer(self, until: float) -> None:
+        """One timer for all, for whoever's time is up first."""
+        self._timer = asyncio.get_running_loop().call_later(max(until - monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
         now = monotonic()
-        while self._ends and (self._ends[0][1].done() or self._ends[0][0] <= now):
-            _, future = self._ends.popleft()
-            if not future.done():
+        rest = []
+        for _, future, until in chain(self._waiting, *self._flights.values()):
+            if future.done():
+                continue
+            if until <= now:
                 future.set_exception(BackendTimeout("the store did not answer in time, queueing included"))
+            else:
+                rest.append(until)
         self._timer = None
-        if self._ends:
-            self._set_timer()
+        if rest:
+            self._set_timer(min(rest))
 
     async def close(self) -> None:
         """Let the calls in flight end."""
@@ -189,9 +193,10 @@ class Gatherer(Generic[Asked, Told]):
 
     def _take_off(self) -> None:
         self._flying += 1
-        flight = asyncio.get_running_loop().create_task(self._fly())
-        self._flights.add(flight)
-        flight.add_done_callback(self._flights.discard)
+        riders: list[_Ride[Asked, Told]] = []
+        flight = asyncio.get_running_loop().create_task(self._fly(riders))
+        self._flights[flight] = riders
+        flight.add_done_callback(self._flights.pop)
 
     def _land(self) -> None:
         self._flying -= 1
@@ -200,40 +205,51 @@ class Gatherer(Generic[Asked, Told]):
         if self._landed is not None and not self._landed.done():
             self._landed.set_result(None)
 
-    async def _fly(self) -> None:
+    async def _fly(self, riders: list[_Ride[Asked, Told]]) -> None:
         try:
             while self._waiting:
-                riders, batch = self._board()
-                if batch:
-                    await self._carry(riders, batch)
+                self._board(riders)
+                if riders:
+                    await self._carry(riders)
+                    riders.clear()
+                    await asyncio.sleep(0)  # Whoever was told goes on first, and is taken along if it asks again.
         finally:
             self._land()
 
-    async def _carry(
-        self, riders: list[tuple[Sequence[Asked], asyncio.Future[Sequence[Told]]]], batch: list[Asked]
-    ) -> None:
+    async def _carry(self, riders: Sequence[_Ride[Asked, Told]]) -> None:
         try:
-            told = await self._send(batch, monotonic() + self._deadline)
+            told = await self._send([each for asked, _, _ in riders for each in asked], monotonic() + self._deadline)
         except BaseException as failure:
             interrupted = BackendTimeout("the shared call was interrupted")
-            for _, future in riders:
+            for _, future, _ in riders:
                 if not future.done():
                     future.set_exception(failure if isinstance(failure, Exception) else interrupted)
             if not isinstance(failure, Exception):
                 raise
             return
         at = 0
-        for asked, future in riders:
+        for asked, future, _ in riders:
+            end = at + len(asked)
             if not future.done():
-                future.set_result(told[at : at + len(asked)])
-            at += len(asked)
+                future.set_result(told[at:end])
+            at = end
 
-    def _board(self) -> tuple[list[tuple[Sequence[Asked], asyncio.Future[Sequence[Told]]]], list[Asked]]:
-        riders: list[tuple[Sequence[Asked], asyncio.Future[Sequence[Told]]]] = []
-        batch: list[Asked] = []
-        while self._waiting and (not batch or len(batch) + len(self._waiting[0][0]) <= BATCH):
-            asked, future = self._waiting.popleft()
+    def _board(self, riders: list[_Ride[Asked, Told]]) -> None:
+        """Take half of all who are here: while the store answers one half, the other half goes on or waits its turn.
+
+        Where one flight took all, store and callers would wait for each other in turns.
+        """
+        waiting = self._waiting
+        here = len(waiting) + sum(map(len, self._flights.values()))
+        most = max((here + 1) // 2, FEW)
+        room = BATCH
+        while waiting and len(riders) < most:
+            asked, future, _ = ride = waiting[0]
+            if riders and len(asked) > room:
+                break
+            waiting.popleft()
             if not future.done():  # Cancelled or expired before it was sent: it is never counted.
-                riders.append((asked, future))
-                batch.extend(asked)
-        return riders, batch
+                riders.append(ride)
+                room -= len(asked)
+        if waiting and self._flying < IN_FLIGHT:
+            self._take_off()
