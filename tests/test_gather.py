@@ -222,6 +222,17 @@ async def test_a_flight_that_is_cancelled_fails_its_riders_and_strands_nobody(lo
 
 
 @in_a_loop
+async def test_a_flight_that_is_cancelled_before_it_began_strands_nobody(loop: Loop) -> None:
+    first = await loop.start(1)
+    second = asyncio.create_task(loop.call(2))
+    asyncio.get_running_loop().call_soon(lambda: [flight.cancel() for flight in loop.gatherer._flights])
+    await settled()
+    loop.go()
+    async with asyncio.timeout(PATIENCE / 2):
+        assert [await first, await second] == [[-1], [-2]]
+
+
+@in_a_loop
 async def test_a_task_whose_time_is_up_is_never_sent_or_takes_nothing_from_the_others(loop: Loop) -> None:
     tasks = [await loop.start(1), await loop.start(2, until=0.01), await loop.start(3, until=0.01)]
     with pytest.raises(BackendTimeout):

@@ -22,7 +22,7 @@ def cluster() -> dict[str, Any]:
 
 
 def test_every_peer_is_measured_beside_us_in_every_row(standalone: dict[str, Any], cluster: dict[str, Any]) -> None:
-    for found, count in ((standalone, 14), (cluster, 8)):
+    for found, count in ((standalone, 15), (cluster, 8)):
         rows = {row["row"] for row in found["rows"]}
         assert len(rows) == count
         assert {(row["row"], row["peer"]) for row in found["rows"]} == {(row, peer) for row in rows for peer in PEERS}

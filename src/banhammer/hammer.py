@@ -41,29 +41,31 @@ class BanHammer(Shell):
 
         Raises `UnknownPolicyError`; `ValueError` for a key that is empty or no string, or a cost out of range.
         """
-        if cost is ONE:
-            try:
-                shortcut = self._hits[policy]
-            except (KeyError, TypeError):
-                pass  # No short cut, or a mistake: looked at in full below.
-            else:
-                decision = shortcut(key)
-                if decision is not None:
-                    return decision
-        return self._one(Hit(key, policy, cost=cost))
+        if cost is not ONE:
+            return self._one(Hit(key, policy, cost=cost))
+        try:
+            shortcut = self._hits[policy]
+        except (KeyError, TypeError):
+            pass  # No short cut, or a mistake: looked at in full below.
+        else:
+            decision = shortcut(key)
+            if decision is not None:
+                return decision
+        return self._one(Hit(key, policy))
 
     def guard(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Ask before the outcome is known: denied, it is a hit; allowed, it stores nothing. Raises as `hit`."""
-        if cost is ONE:
-            try:
-                shortcut = self._guards[policy]
-            except (KeyError, TypeError):
-                pass  # No short cut, or a mistake: looked at in full below.
-            else:
-                decision = shortcut(key)
-                if decision is not None:
-                    return decision
-        return self._one(Hit(key, policy, cost=cost, guard=True))
+        if cost is not ONE:
+            return self._one(Hit(key, policy, cost=cost, guard=True))
+        try:
+            shortcut = self._guards[policy]
+        except (KeyError, TypeError):
+            pass  # No short cut, or a mistake: looked at in full below.
+        else:
+            decision = shortcut(key)
+            if decision is not None:
+                return decision
+        return self._one(Hit(key, policy, guard=True))
 
     def peek(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Return the decision that `hit` would return now, and change nothing. Raises as `hit`."""
@@ -154,7 +156,7 @@ class BanHammer(Shell):
         if rules.lists and (which := rules.listed(policy, hit.key)):
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")
         (reply,) = self._backend.evaluate((hit,), rules.policies, now=self._clock, peek=peek)
-        return rules.settle(hit, policy, cast(Reply, reply))
+        return reply if isinstance(reply, Decision) else rules.settle(hit, policy, cast(Reply, reply))
 
 
 class AsyncBanHammer(Shell):
@@ -164,29 +166,31 @@ class AsyncBanHammer(Shell):
 
     async def hit(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Count `cost` units by `key` and return the decision; see `BanHammer.hit`."""
-        if cost is ONE:
-            try:
-                shortcut = self._hits[policy]
-            except (KeyError, TypeError):
-                pass  # No short cut, or a mistake: looked at in full below.
-            else:
-                decision = shortcut(key)
-                if decision is not None:
-                    return decision
-        return await self._one(Hit(key, policy, cost=cost))
+        if cost is not ONE:
+            return await self._one(Hit(key, policy, cost=cost))
+        try:
+            shortcut = self._hits[policy]
+        except (KeyError, TypeError):
+            pass  # No short cut, or a mistake: looked at in full below.
+        else:
+            decision = shortcut(key)
+            if decision is not None:
+                return decision
+        return await self._one(Hit(key, policy))
 
     async def guard(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Ask before the outcome is known; see `BanHammer.guard`."""
-        if cost is ONE:
-            try:
-                shortcut = self._guards[policy]
-            except (KeyError, TypeError):
-                pass  # No short cut, or a mistake: looked at in full below.
-            else:
-                decision = shortcut(key)
-                if decision is not None:
-                    return decision
-        return await self._one(Hit(key, policy, cost=cost, guard=True))
+        if cost is not ONE:
+            return await self._one(Hit(key, policy, cost=cost, guard=True))
+        try:
+            shortcut = self._guards[policy]
+        except (KeyError, TypeError):
+            pass  # No short cut, or a mistake: looked at in full below.
+        else:
+            decision = shortcut(key)
+            if decision is not None:
+                return decision
+        return await self._one(Hit(key, policy, guard=True))
 
     async def peek(self, key: str, policy: str, cost: int = 1) -> Decision:
         """Return what `hit` would return now, and change nothing; see `BanHammer.peek`."""
@@ -276,4 +280,4 @@ class AsyncBanHammer(Shell):
         if rules.lists and (which := rules.listed(policy, hit.key)):
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")
         (reply,) = await self._backend.aio.evaluate((hit,), rules.policies, now=self._clock, peek=peek)
-        return rules.settle(hit, policy, cast(Reply, reply))
+        return reply if isinstance(reply, Decision) else rules.settle(hit, policy, cast(Reply, reply))

@@ -129,8 +129,6 @@ class Rulebook:
 
     def settle(self, hit: Hit, policy: Policy, reply: Reply) -> Decision:
         """Return the decision on `hit` and queue what it escalates to."""
-        if isinstance(reply, Decision):  # A store's own word for a plain admission.
-            return reply
         if reply.ids:
             self._escalate(hit, policy, reply)
         return decide(policy, hit, reply, shadow=policy.mode == "shadow")

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from time import monotonic
 from typing import Final, Generic, TypeVar
+from weakref import proxy
 
 from banhammer.errors import BackendTimeout
 
@@ -134,6 +135,7 @@ class Gatherer(Generic[Asked, Told]):
     """
 
     def __init__(self, send: Callable[[Sequence[Asked], float], Awaitable[Sequence[Told]]], deadline: float) -> None:
+        self._loop = proxy(asyncio.get_running_loop())  # Weak: who keeps gatherers by loop must not keep loops alive.
         self._send = send
         self._deadline = deadline
         self._waiting: deque[_Ride[Asked, Told]] = deque()
@@ -158,7 +160,7 @@ class Gatherer(Generic[Asked, Told]):
 
     def _join(self, asked: Sequence[Asked], until: float) -> asyncio.Future[Sequence[Told]]:
         """Queue what is asked for the next flight."""
-        future: asyncio.Future[Sequence[Told]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Sequence[Told]] = self._loop.create_future()
         self._waiting.append((asked, future, until))
         if self._flying < IN_FLIGHT:
             self._take_off()
@@ -168,7 +170,7 @@ class Gatherer(Generic[Asked, Told]):
 
     def _set_timer(self, until: float) -> None:
         """One timer for all, for whoever's time is up first."""
-        self._timer = asyncio.get_running_loop().call_later(max(until - monotonic(), 0), self._expire)
+        self._timer = self._loop.call_later(max(until - monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
         now = monotonic()
@@ -188,15 +190,20 @@ class Gatherer(Generic[Asked, Told]):
         """Let the calls in flight end."""
         while self._flying:
             if self._landed is None or self._landed.done():
-                self._landed = asyncio.get_running_loop().create_future()
+                self._landed = self._loop.create_future()
             await asyncio.shield(self._landed)  # Shielded: whoever else closes waits for the same one.
 
     def _take_off(self) -> None:
         self._flying += 1
         riders: list[_Ride[Asked, Told]] = []
-        flight = asyncio.get_running_loop().create_task(self._fly(riders))
+        flight = self._loop.create_task(self._fly(riders))
         self._flights[flight] = riders
-        flight.add_done_callback(self._flights.pop)
+        flight.add_done_callback(self._ended)
+
+    def _ended(self, flight: asyncio.Task[None]) -> None:
+        """Let go of a flight, also of one that was cancelled before it began."""
+        del self._flights[flight]
+        self._land()
 
     def _land(self) -> None:
         self._flying -= 1
@@ -206,15 +213,12 @@ class Gatherer(Generic[Asked, Told]):
             self._landed.set_result(None)
 
     async def _fly(self, riders: list[_Ride[Asked, Told]]) -> None:
-        try:
-            while self._waiting:
-                self._board(riders)
-                if riders:
-                    await self._carry(riders)
-                    riders.clear()
-                    await asyncio.sleep(0)  # Whoever was told goes on first, and is taken along if it asks again.
-        finally:
-            self._land()
+        while self._waiting:
+            self._board(riders)
+            if riders:
+                await self._carry(riders)
+                riders.clear()
+                await asyncio.sleep(0)  # Whoever was told goes on first, and is taken along if it asks again.
 
     async def _carry(self, riders: Sequence[_Ride[Asked, Told]]) -> None:
         try:

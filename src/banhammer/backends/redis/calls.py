@@ -35,11 +35,12 @@ class Reach:
 
     def server_of(self, key: str) -> Server | None:
         """Return the server of a key, `None` where that has to be learned first."""
-        return self._topology.holder(self._names.partition(key))
+        return self._topology.holder(0 if self.only_one else self._names.partition(key))
 
     def away(self, server: Server | None) -> BackendError | None:
         """Return at once what an open breaker says, unless another server may have taken over."""
-        return server.breaker.error if server is not None and self._topology.known else None
+        error = None if server is None else server.breaker.error
+        return error if error is not None and self._topology.known else None
 
     def by_server(self, charges: Sequence[Charge]) -> dict[Server | None, list[int]]:
         """Return the places of the charges by server: those of a silent one ride alone."""
