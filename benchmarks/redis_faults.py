@@ -48,6 +48,8 @@ class Dead:
     after: float
     slow: int
     """How many of the calls after took longer than they may."""
+    paused: int
+    """How often, between those calls, counting to a thousand took as long: what the machine and its threads add."""
 
     @property
     def met(self) -> bool:
@@ -110,27 +112,40 @@ async def _crowd(site: Site, contestant: Contestant, tasks: int, tuned: bool) ->
 
 
 class _Watch:
-    """Calls by whether the breaker was open when they began; banhammer logs a line when it opens."""
+    """Calls by whether the breaker was open when they began; banhammer logs a line when it opens.
+
+    After each call that began behind it, the same caller counts to a thousand, which takes about as long.
+    """
 
     def __init__(self) -> None:
         self.opened = False
         self.until_open = 0
         self.after = 0
         self.slow = 0
+        self.paused = 0
         self.left = 0
         self._lock = Lock()
 
     def took(self, opened_before: bool, ns: int) -> None:
+        counting = _count() if opened_before else 0
         with self._lock:
             if opened_before:
                 self.after = max(self.after, ns)
                 self.slow += ns > AFTER_MS * 1e6
+                self.paused += counting > AFTER_MS * 1e6
                 self.left -= 1
             else:
                 self.until_open = max(self.until_open, ns)
 
     def told(self, who: str) -> Dead:
-        return Dead(who, self.until_open / 1e6, self.after / 1e6, self.slow)
+        return Dead(who, self.until_open / 1e6, self.after / 1e6, self.slow, self.paused)
+
+
+def _count() -> int:
+    """Return the nanoseconds that it takes to count to a thousand."""
+    began = perf_counter_ns()
+    sum(range(1_000))
+    return perf_counter_ns() - began
 
 
 @contextmanager

@@ -132,13 +132,27 @@ def _faults_table(faults: Faults) -> list[str]:
     table = _aligned(rows, right=4)
     table.append(f"no failure of ours by our defaults: {'met' if faults.none_failed else 'not met'}")
     dead = [
-        ["until open, ms", "after, ms", "slower", "", f"a store that is stopped (at most {OPEN_MS:g} and {AFTER_MS:g})"]
+        [
+            "until open, ms",
+            "after, ms",
+            "slower",
+            "pauses",
+            "",
+            f"a store that is stopped (at most {OPEN_MS:g} and {AFTER_MS:g})",
+        ]
     ]
     dead += [
-        [f"{each.until_open:.1f}", f"{each.after:.3f}", str(each.slow), "met" if each.met else "not met", each.who]
+        [
+            f"{each.until_open:.1f}",
+            f"{each.after:.3f}",
+            str(each.slow),
+            str(each.paused),
+            "met" if each.met else "not met",
+            each.who,
+        ]
         for each in faults.dead
     ]
-    return [*table, "", *_aligned(dead, right=3)]
+    return [*table, "", *_aligned(dead, right=4)]
 
 
 def _costs_object(costs: Costs) -> dict[str, Any]:

@@ -22,6 +22,8 @@ BATCH: Final = 128
 IN_FLIGHT: Final = 2
 FEW: Final = 16
 """Callers that go together at least: with fewer, a call costs more than it saves."""
+SOON: Final = 0.02
+"""Of the deadline; tasks whose time is up so soon need no timer of their own: it ends with that of others."""
 HASTE: Final = 0.01
 """Seconds; a leader with less left takes nobody along: they may wait longer than it can."""
 
@@ -173,12 +175,12 @@ class Gatherer(Generic[Asked, Told]):
         self._timer = self._loop.call_later(max(until - monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
-        now = monotonic()
+        soon = monotonic() + self._deadline * SOON
         rest = []
-        for _, future, until in chain(self._waiting, *self._flights.values()):
+        for _, future, until in chain(*self._flights.values(), self._waiting):
             if future.done():
                 continue
-            if until <= now:
+            if until <= soon:
                 future.set_exception(BackendTimeout("the store did not answer in time, queueing included"))
             else:
                 rest.append(until)
