@@ -49,7 +49,8 @@ class Dead:
     slow: int
     """How many of the calls after took longer than they may."""
     paused: int
-    """How often, between those calls, counting to a thousand took as long: what the machine and its threads add."""
+    """How often counting to a thousand, right after such a call, took longer than a call may: other threads had the
+    interpreter, the keeper that asks whether the store is back among them, or the machine was busy."""
 
     @property
     def met(self) -> bool:
@@ -114,7 +115,7 @@ async def _crowd(site: Site, contestant: Contestant, tasks: int, tuned: bool) ->
 class _Watch:
     """Calls by whether the breaker was open when they began; banhammer logs a line when it opens.
 
-    After each call that began behind it, the same caller counts to a thousand, which takes about as long.
+    After each call that began while it was open, the same caller counts to a thousand, which takes about as long.
     """
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ class _Watch:
         self._lock = Lock()
 
     def took(self, opened_before: bool, ns: int) -> None:
-        counting = _count() if opened_before else 0
+        counting = _counting_ns() if opened_before else 0
         with self._lock:
             if opened_before:
                 self.after = max(self.after, ns)
@@ -141,7 +142,7 @@ class _Watch:
         return Dead(who, self.until_open / 1e6, self.after / 1e6, self.slow, self.paused)
 
 
-def _count() -> int:
+def _counting_ns() -> int:
     """Return the nanoseconds that it takes to count to a thousand."""
     began = perf_counter_ns()
     sum(range(1_000))

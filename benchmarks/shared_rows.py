@@ -57,7 +57,7 @@ REDIS: Final = (
     Row("90 % banned, asyncio, 64 tasks", "tasks", 64, 8.0, rules="attack", keys="mixed"),
     Row("only banned, sync, one thread", "threads", 1, 300.0, rules="attack", keys="banned"),
     Row("only banned, asyncio, one task", "tasks", 1, 300.0, rules="attack", keys="banned"),
-    Row("only banned, asyncio, 64 tasks", "tasks", 64, rules="attack", keys="banned"),
+    Row("only banned, asyncio, 64 tasks", "tasks", 64, 300.0, rules="attack", keys="banned"),
 )
 
 CLUSTER: Final = (

@@ -25,6 +25,8 @@ class Loop:
         self.calls: list[list[int]] = []
         self.goes = [asyncio.Event() for _ in range(10)]
         self.gone = False
+        self.turns = 1
+        """How many turns of the event loop a call takes at least."""
         self.raises: dict[int, Exception] = {}
         self.flying = self.most = 0
         self.senders: list[asyncio.Task[Any] | None] = []
@@ -39,7 +41,8 @@ class Loop:
         try:
             if not self.gone:
                 await self.goes[number].wait()
-            await asyncio.sleep(0)
+            for _ in range(self.turns):
+                await asyncio.sleep(0)
         finally:
             self.flying -= 1
         if number in self.raises:
@@ -64,6 +67,13 @@ async def settled() -> None:
     """Let every task come as far as it comes without time passing."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def ring(gatherer: Gatherer[int, int]) -> None:
+    """Let the gatherer's timer go off now."""
+    assert gatherer._timer is not None
+    gatherer._timer.cancel()
+    gatherer._expire()
 
 
 def in_a_loop(test: Callable[[Loop], Awaitable[None]]) -> Callable[[], None]:
@@ -118,17 +128,18 @@ async def test_tasks_that_begin_at_once_share_two_calls_so_that_one_is_always_an
 
 
 @in_a_loop
-async def test_two_calls_in_flight_stay_of_about_the_same_size_whoever_began_alone(loop: Loop) -> None:
+async def test_two_calls_in_flight_are_of_the_same_size_whoever_began_alone(loop: Loop) -> None:
     loop.go()
+    loop.turns = 2
 
     async def ask(number: int) -> None:
-        for _ in range(20):
+        for _ in range(30):
             await loop.call(number)
 
     await asyncio.gather(*[ask(number) for number in range(64)])
     assert loop.most == IN_FLIGHT
     sizes = [len(call) for call in loop.calls]
-    assert {size for size in sizes[1:-3] if not FEW <= size <= 64 - FEW} == set(), sizes
+    assert (sizes[0], set(sizes[1:-1])) == (1, {32}), sizes  # Whoever went alone comes last.
 
 
 @in_a_loop
@@ -246,6 +257,67 @@ async def test_a_task_whose_time_is_up_is_never_sent_or_takes_nothing_from_the_o
 
 
 @in_a_loop
+async def test_tasks_whose_time_is_up_at_about_the_same_time_end_together_and_others_in_their_own(loop: Loop) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        began = now = monotonic()
+        patch.setattr("banhammer.backends.gather.monotonic", lambda: now)
+        held = [await loop.start(each) for each in (1, 2)]
+        early = [asyncio.create_task(loop.call(3, until=5.0)), asyncio.create_task(loop.call(4, until=5.15))]
+        late = asyncio.create_task(loop.call(5, until=7.0))
+        await settled()
+        now = began + 5.05
+        ring(loop.gatherer)
+        await settled()
+        assert [task.done() for task in (*held, *early, late)] == [False, False, True, True, False]
+        timer = loop.gatherer._timer
+        assert timer is not None
+        assert 1.5 < timer.when() - asyncio.get_running_loop().time() < 2.0
+        now = began + 7.1
+        ring(loop.gatherer)
+        loop.go()
+        told = await asyncio.gather(*held, *early, late, return_exceptions=True)
+    assert [type(each) for each in told] == [list, list, BackendTimeout, BackendTimeout, BackendTimeout]
+    assert loop.calls == [[1], [2]]
+
+
+@in_a_loop
+async def test_a_timer_that_was_interrupted_is_set_anew_by_the_next_task(loop: Loop) -> None:
+    held = [await loop.start(each) for each in (1, 2)]
+
+    def interrupt() -> float:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("banhammer.backends.gather.monotonic", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ring(loop.gatherer)
+    with pytest.raises(BackendTimeout):
+        await loop.call(3, until=0.01)
+    loop.go()
+    assert await asyncio.gather(*held) == [[-1], [-2]]
+
+
+@in_a_loop
+async def test_a_task_beside_whom_no_flight_can_begin_hears_why_and_the_next_ones_go_on(loop: Loop) -> None:
+    running = asyncio.get_running_loop()
+    first = await loop.start(1)
+    second = asyncio.create_task(loop.call(2))
+
+    def refuse(loop: Any, task: Any, **kwargs: Any) -> Any:
+        task.close()
+        raise RecursionError("no stack is left")
+
+    running.set_task_factory(refuse)
+    with pytest.raises(RecursionError):
+        await second
+    running.set_task_factory(None)
+    third = await loop.start(3)
+    loop.go()
+    assert await asyncio.gather(first, third) == [[-1], [-3]]
+    assert loop.calls == [[1], [3]]
+
+
+@in_a_loop
 async def test_a_task_that_is_cancelled_as_its_call_fails_leaves_no_error_unheard(loop: Loop) -> None:
     async def fail(asked: Sequence[int], until: float) -> Sequence[int]:
         asyncio.get_running_loop().call_soon(second.cancel)  # Comes before the failure reaches the task.
@@ -303,3 +375,25 @@ def test_a_loop_that_ends_in_the_middle_of_calls_leaves_nothing_behind() -> None
             await loop.start(each)
 
     asyncio.run(leave())
+
+
+def test_a_flight_that_dies_of_anything_leaves_nobody_waiting() -> None:
+    async def tell_nonsense(asked: Sequence[int], until: float) -> Any:
+        await asyncio.sleep(0)
+
+    async def ask(gatherer: Gatherer[int, int], number: int) -> Sequence[int]:
+        return await gatherer.call((number,), monotonic() + PATIENCE)
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        gatherer: Gatherer[int, int] = Gatherer(tell_nonsense, deadline=PATIENCE)
+        async with asyncio.timeout(PATIENCE / 2):
+            calls = [asyncio.create_task(ask(gatherer, each)) for each in range(3)]
+            told = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(each) for each in told] == [type(None), BackendTimeout, BackendTimeout]
+        assert gatherer._flying == 0
+
+    errors: list[BaseException] = []
+    asyncio.run(run())
+    gc.collect()
+    assert [type(error) for error in errors] == [TypeError]

@@ -30,7 +30,7 @@ def test_every_peer_is_measured_beside_us_in_every_row(standalone: dict[str, Any
 
 
 def test_every_target_is_judged(standalone: dict[str, Any], cluster: dict[str, Any]) -> None:
-    assert judged(standalone) == [6, 0.25, 8, 0.9, 0.9, 1.3, 2, 2.5, 2.5, 25, 35, 8, 8, 300, 300, 12]
+    assert judged(standalone) == [6, 0.25, 8, 0.9, 0.9, 1.3, 2, 2.5, 2.5, 25, 35, 8, 8, 300, 300, 300, 12]
     assert judged(cluster) == [8, 15]
 
 
@@ -46,6 +46,7 @@ def test_what_fails_is_told(standalone: dict[str, Any]) -> None:
     assert {crowd["setting"] for crowd in faults["crowds"]} == {"defaults", "best settings"}
     assert len(faults["dead"]) == 4
     assert all(each["until_open"] > 40 and each["after"] > 0 for each in faults["dead"])
+    assert all(0 <= each["paused"] <= 100 for each in faults["dead"])
 
 
 def test_hits_beside_an_action_that_sleeps_are_measured_and_so_is_delivery() -> None:

@@ -122,7 +122,7 @@ def test_a_slot_that_moves_under_load_admits_not_one_unit_too_many(cluster: Clus
 
 @pytest.mark.parametrize("end", [Standalone.kill, Standalone.stop])
 def test_only_the_partitions_of_a_lost_master_degrade_until_its_replica_takes_over(
-    cluster: Cluster, kind: str, end: Callable[[Standalone], None]
+    cluster: Cluster, kind: str, end: Callable[[Standalone], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     lost, *others = cluster.masters()
     lost_keys = keys_of(lost, cluster, 3)
@@ -143,6 +143,8 @@ def test_only_the_partitions_of_a_lost_master_degrade_until_its_replica_takes_ov
             told = traffic.stop()
         assert normal(side, lost_keys + kept_keys)
     assert not any(decision.degraded for decision in told)
+    said = [message for message in caplog.messages if f":{lost.port} " in message]
+    assert ["is away," in said[0], "no longer needed" in said[1], len(said)] == [True, True, 2], said
 
 
 def test_a_server_whose_cluster_is_down_is_away_until_it_is_up(

@@ -66,7 +66,7 @@ def test_tasks_share_round_trips(store: Store) -> None:
 
     told = asyncio.run(main())
     assert sorted(each.remaining or 0 for each in told) == list(range(10_000 - 640, 10_000))
-    assert script_calls(store) <= 8  # Of at most 128 hits; towards the end of half of what is left.
+    assert script_calls(store) <= 8  # At most 128 hits each, the last ones half of who is left.
 
 
 def test_what_queues_while_a_threads_call_is_in_flight_goes_in_the_next_one(single: Standalone) -> None:

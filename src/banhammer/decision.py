@@ -1,7 +1,7 @@
 """The decision: a store's raw facts, and what follows from them, derived once for all stores.
 
-`allowed`, `verdict` and `key` are kept; everything else is computed when it is read, so that a hit pays
-only for what the application looks at.
+Each kind of decision keeps what differs; everything else is computed when it is read, so that a hit pays only for
+what the application looks at.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Decision:
     what enforcement would have said). `key`: who was counted. Decisions are compared by all that they say.
     """
 
-    __slots__ = ()  # What is kept is for each kind to say: fewer slots are made, and let go of, sooner.
+    __slots__ = ()  # Each kind below has only the slots that it needs: they are quicker to make and to free.
 
-    # Made without __init__: storing the slots one by one costs half as much as a call.
-    allowed: bool
-    verdict: Verdict
-    key: str
+    # Kinds are made without __init__: storing the slots one by one costs half as much as a call.
+    allowed: bool = False  # These three have values, so that a test double made from the class has them too.
+    verdict: Verdict = "throttled"
+    key: str = ""
     _policy: Policy
     _cost: int
     _now: int
@@ -211,11 +211,14 @@ class Decision:
     def __hash__(self) -> int:
         return hash((self.key, self.policy, self.verdict))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remade, tuple([getattr(self, name) for name in FullDecision.__slots__])
+
     def __repr__(self) -> str:
         return "Decision(" + ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items()) + ")"
 
 
-class Made(Decision):
+class FullDecision(Decision):
     """Any decision: it keeps all that a decision may say."""
 
     __slots__ = ("_context", "_cost", "_now", "_policy", "_record", "allowed", "key", "verdict")
@@ -254,6 +257,14 @@ class Banned(Decision):
     _context = PLAIN
 
 
+def _remade(*values: object) -> FullDecision:
+    """Return the copy of a decision of any kind."""
+    decision = FullDecision()
+    for name, value in zip(FullDecision.__slots__, values, strict=True):
+        setattr(decision, name, value)
+    return decision
+
+
 _FIELDS: Final = (
     "allowed", "verdict", "key", "policy", "strikes", "banned_until", "remaining", "threshold", "limit",
     "retry_after", "reset_after", "rates", "listed", "shadow", "degraded", "tripped",
@@ -278,7 +289,7 @@ def rates(policy: Policy, record: Record, now: int) -> dict[str, int] | None:
 
 def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool) -> Decision:
     """Return what `reply` means for the caller who made `hit`."""
-    decision = Made()
+    decision = FullDecision()
     decision.allowed = shadow or reply.verdict == "allowed"
     decision.verdict = reply.verdict
     decision.key = hit.key
@@ -293,9 +304,9 @@ def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool) -> Decision:
     return decision
 
 
-def admitted(policy: Policy, key: str, now: int, record: Record | Calm, context: Context = PLAIN) -> Made:
+def admitted(policy: Policy, key: str, now: int, record: Record | Calm, context: Context = PLAIN) -> FullDecision:
     """Return the decision for one unit that fitted every threshold, with `record` after it."""
-    decision = Made()
+    decision = FullDecision()
     decision.allowed = True
     decision.verdict = "allowed"
     decision.key = key
@@ -318,7 +329,7 @@ def denied(policy: Policy, key: str, now: int, record: Record, verdict: Verdict)
 
 def listed(policy: Policy, key: str, which: Literal["allow", "deny"], *, shadow: bool) -> Decision:
     """Return the decision for a key on a list, which asks no store."""
-    decision = Made()
+    decision = FullDecision()
     decision.allowed = shadow or which == "allow"
     decision.verdict = "allowed" if which == "allow" else "banned"
     decision.key = key

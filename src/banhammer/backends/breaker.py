@@ -19,13 +19,14 @@ FAILURES: Final = 3
 class Breaker:
     """Says whether a server may be asked; `error` is why not."""
 
-    __slots__ = ("_failures", "_refuses", "error", "name")
+    __slots__ = ("_failures", "_refuses", "_replaced", "error", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.error: BackendError | None = None
         self._failures = 0
         self._refuses = False
+        self._replaced = False
 
     @property
     def doubtful(self) -> bool:
@@ -45,7 +46,14 @@ class Breaker:
             self._failures = 0
             if self.error is not None:
                 self.error = None
+                self._replaced = False
                 log.warning("store %s is back", self.name)
+
+    def replaced(self) -> None:
+        """Take note that others hold all that is asked for."""
+        if self.error is not None and not self._replaced:
+            self._replaced = True
+            log.warning("store %s is still away, and no longer needed: others hold every partition", self.name)
 
     def refused(self, error: object) -> None:
         """Take note of a server that answers and would not decide."""

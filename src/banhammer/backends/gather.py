@@ -1,7 +1,7 @@
 """Sharing round trips: what callers want at the same moment goes to the store in one call.
 
 Threads: whoever finds nobody sending leads, and takes along what the others queued; one call is in flight. Tasks: at
-most two calls are in flight, and what queues meanwhile makes the next one; no timer holds anyone back.
+most two calls are in flight, and of those who queue meanwhile half go in the next one; no timer holds anyone back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from time import monotonic
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from weakref import proxy
 
 from banhammer.errors import BackendTimeout
@@ -21,16 +21,18 @@ BATCH: Final = 128
 """The most hits in one shared call; more, and client and server would never overlap."""
 IN_FLIGHT: Final = 2
 FEW: Final = 16
-"""Callers that go together at least: with fewer, a call costs more than it saves."""
+"""So many tasks are not parted: a smaller call costs more than the overlap saves."""
 SOON: Final = 0.02
-"""Of the deadline; tasks whose time is up so soon need no timer of their own: it ends with that of others."""
+"""A share of the deadline: tasks whose time is up so soon are ended together, which spares timers."""
 HASTE: Final = 0.01
 """Seconds; a leader with less left takes nobody along: they may wait longer than it can."""
+
+INTERRUPTED: Final = "the shared call was interrupted"
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
 
-_Ride = tuple[Sequence[Asked], "asyncio.Future[Sequence[Told]]", float]
+_Ride = tuple[Sequence[Asked], asyncio.Future[Sequence[Told]], float]
 """What one caller asks, where it awaits the answer, and until when (`time.monotonic`)."""
 
 
@@ -107,7 +109,7 @@ class Leader(Generic[Asked, Told]):
                     batch.extend(turn.asked)
             told = self._send(batch, until)
         except BaseException as failure:
-            error = failure if isinstance(failure, Exception) else BackendTimeout("the shared call was interrupted")
+            error = failure if isinstance(failure, Exception) else BackendTimeout(INTERRUPTED)
             raise
         finally:
             self._hand_over()
@@ -137,7 +139,7 @@ class Gatherer(Generic[Asked, Told]):
     """
 
     def __init__(self, send: Callable[[Sequence[Asked], float], Awaitable[Sequence[Told]]], deadline: float) -> None:
-        self._loop = proxy(asyncio.get_running_loop())  # Weak: who keeps gatherers by loop must not keep loops alive.
+        self._loop: asyncio.AbstractEventLoop = proxy(asyncio.get_running_loop())  # Weak, as they are kept by loop.
         self._send = send
         self._deadline = deadline
         self._waiting: deque[_Ride[Asked, Told]] = deque()
@@ -149,7 +151,7 @@ class Gatherer(Generic[Asked, Told]):
     def call(self, asked: Sequence[Asked], until: float) -> Awaitable[Sequence[Told]]:
         """Return, awaited, what the store told about `asked`; raises what the shared call raised, or `BackendTimeout`.
 
-        `until`: the `time.monotonic` at which waiting ends.
+        `until`: the `time.monotonic` at which waiting ends, or sooner by `SOON` of the deadline.
         """
         return self._join(asked, until) if self._flying else self._alone(asked, until)
 
@@ -165,16 +167,21 @@ class Gatherer(Generic[Asked, Told]):
         future: asyncio.Future[Sequence[Told]] = self._loop.create_future()
         self._waiting.append((asked, future, until))
         if self._flying < IN_FLIGHT:
-            self._take_off()
+            try:
+                self._take_off()
+            except BaseException:  # Its caller hears of that instead: it must not be sent, and counted, by another.
+                future.cancel()
+                raise
         if self._timer is None:
             self._set_timer(until)
         return future
 
     def _set_timer(self, until: float) -> None:
-        """One timer for all, for whoever's time is up first."""
+        """One timer for all, set for whoever came first: each may wait as long as the others."""
         self._timer = self._loop.call_later(max(until - monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
+        self._timer = None  # First: whatever comes in between, the next caller sets another.
         soon = monotonic() + self._deadline * SOON
         rest = []
         for _, future, until in chain(*self._flights.values(), self._waiting):
@@ -184,7 +191,6 @@ class Gatherer(Generic[Asked, Told]):
                 future.set_exception(BackendTimeout("the store did not answer in time, queueing included"))
             else:
                 rest.append(until)
-        self._timer = None
         if rest:
             self._set_timer(min(rest))
 
@@ -194,22 +200,30 @@ class Gatherer(Generic[Asked, Told]):
             if self._landed is None or self._landed.done():
                 self._landed = self._loop.create_future()
             await asyncio.shield(self._landed)  # Shielded: whoever else closes waits for the same one.
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _take_off(self) -> None:
         self._flying += 1
         riders: list[_Ride[Asked, Told]] = []
-        flight = self._loop.create_task(self._fly(riders))
+        try:
+            flight = self._loop.create_task(self._fly(riders))
+        except BaseException:  # No stack is left, or an eager task was interrupted in its first step.
+            self._flying -= 1
+            _fail(riders, BackendTimeout(INTERRUPTED))
+            raise
         self._flights[flight] = riders
         flight.add_done_callback(self._ended)
 
     def _ended(self, flight: asyncio.Task[None]) -> None:
-        """Let go of a flight, also of one that was cancelled before it began."""
-        del self._flights[flight]
+        """Let go of a flight, also of one that was cancelled before it began, or interrupted anywhere."""
+        _fail(self._flights.pop(flight), BackendTimeout(INTERRUPTED))
         self._land()
 
     def _land(self) -> None:
         self._flying -= 1
-        if self._waiting:  # The caller sent itself alone, or its flight was cancelled: another takes them.
+        if self._waiting:  # They came beside a lone caller, or after a flight last looked, or it was cancelled.
             self._take_off()
         if self._landed is not None and not self._landed.done():
             self._landed.set_result(None)
@@ -226,10 +240,7 @@ class Gatherer(Generic[Asked, Told]):
         try:
             told = await self._send([each for asked, _, _ in riders for each in asked], monotonic() + self._deadline)
         except BaseException as failure:
-            interrupted = BackendTimeout("the shared call was interrupted")
-            for _, future, _ in riders:
-                if not future.done():
-                    future.set_exception(failure if isinstance(failure, Exception) else interrupted)
+            _fail(riders, failure if isinstance(failure, Exception) else BackendTimeout(INTERRUPTED))
             if not isinstance(failure, Exception):
                 raise
             return
@@ -257,5 +268,10 @@ class Gatherer(Generic[Asked, Told]):
             if not future.done():  # Cancelled or expired before it was sent: it is never counted.
                 riders.append(ride)
                 room -= len(asked)
-        if waiting and self._flying < IN_FLIGHT:
-            self._take_off()
+
+
+def _fail(riders: Sequence[_Ride[Any, Any]], error: Exception) -> None:
+    """Tell those who were not told anything yet."""
+    for _, future, _ in riders:
+        if not future.done():
+            future.set_exception(error)

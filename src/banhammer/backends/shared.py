@@ -75,7 +75,7 @@ class Front:
 
     def before(self, hit: Hit, policy: Policy, now: Now, *, peek: bool) -> Reply | Charge:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
-        if peek or not (self._caches_real if now is None else self._caches_injected):
+        if peek or not (self._caches_real if now is None else self._caches_injected):  # As `_caching`, without a call.
             return Charge(hit, policy, peek)
         at = wall_clock() if now is None else tell(now)
         return self._asked(hit, policy, at) if self._denials.holds(policy) else Charge(hit, policy, False, None, at)

@@ -141,6 +141,8 @@ class Topology:
                 self._read_slots(answer[0], seed)
             self._known = all(slot in self._holders for slot in self._slots)
             if self._known:
+                for server in set(self._servers.values()) - set(self._holders.values()):
+                    server.breaker.replaced()
                 return
         if not all(slot in self._holders for slot in self._slots):
             what = "no Sentinel knows the master" if service else "no server of the cluster told where its slots are"
