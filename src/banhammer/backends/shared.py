@@ -13,7 +13,7 @@ from banhammer.backends import Now, Policies
 from banhammer.backends.denials import DenialCache
 from banhammer.backends.fallback import Fallback
 from banhammer.backends.packing import Told
-from banhammer.backends.shortcut import Listener, Shortcut, tell, wall_clock
+from banhammer.backends.shortcut import Listener, Shortcut, tell
 from banhammer.core import Owed, Reply
 from banhammer.errors import BackendError
 from banhammer.model import Ban, Clock, Hit, Policy
@@ -54,8 +54,7 @@ class Front:
     def __init__(self, *, denial_cache: bool | None, share: int, wake: Callable[[], object] = bool) -> None:
         self.fallback = Fallback(share)
         self._wake = wake
-        self._caches_real = denial_cache is not False
-        self._caches_injected = denial_cache is True
+        self._caches = denial_cache
         self._denials = DenialCache()
         self._watched: dict[str, _Watch] = {}
 
@@ -75,9 +74,9 @@ class Front:
 
     def before(self, hit: Hit, policy: Policy, now: Now, *, peek: bool) -> Reply | Charge:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
-        if peek or not (self._caches_real if now is None else self._caches_injected):  # As `_caching`, without a call.
+        if peek or not self._caching(now):
             return Charge(hit, policy, peek)
-        at = wall_clock() if now is None else tell(now)
+        at = tell(now)
         return self._asked(hit, policy, at) if self._denials.holds(policy) else Charge(hit, policy, False, None, at)
 
     def _asked(self, hit: Hit, policy: Policy, at: int) -> Reply | Charge:
@@ -88,8 +87,8 @@ class Front:
 
     def after(self, charge: Charge, outcome: Outcome, now: Now) -> Reply:
         """Return the reply that the outcome means, and take note of it."""
-        if type(outcome) is Told and self._denials.empty and self.fallback.empty:  # type: ignore[comparison-overlap]
-            return outcome  # Nothing to learn, nothing to overtake.
+        if type(outcome) is Told and self._calm:  # type: ignore[comparison-overlap]
+            return outcome
         if isinstance(outcome, BackendError):
             self._wake()
             return self.fallback.reply(charge.hit, charge.policy, now, peek=charge.peek)
@@ -132,8 +131,13 @@ class Front:
         if ban:
             self.fallback.forget(key, policy)
 
+    @property
+    def _calm(self) -> bool:
+        """Whether plain admissions leave nothing to learn, and have nothing to overtake."""
+        return self._denials.empty and self.fallback.empty
+
     def _caching(self, now: Now) -> bool:
-        return self._caches_real if now is None else self._caches_injected
+        return now is None if self._caches is None else self._caches
 
     def _all(self, hits: Sequence[Hit], policies: Policies, now: Now, *, peek: bool) -> Talk:
         replies: list[Reply | None] = []
@@ -144,8 +148,8 @@ class Front:
         if hits and (not caching or self._denials.empty):
             charges = [Charge(hit, policies[hit.policy], peek, None, at) for hit in hits]
             outcomes = yield charges
-            if set(map(type, outcomes)) == {Told} and self._denials.empty and self.fallback.empty:
-                return list(outcomes)  # type: ignore[arg-type]  # Nothing to learn, nothing to overtake.
+            if set(map(type, outcomes)) == {Told} and self._calm:
+                return list(outcomes)  # type: ignore[arg-type]
             after = self.after
             return [after(charge, outcome, now) for charge, outcome in zip(charges, outcomes, strict=True)]
         for index, hit in enumerate(hits):
