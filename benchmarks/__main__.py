@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.progress import on_terminal
+
 ADVICE = 'pip install "banhammer-limiter[bench]"'
 PEER_MODULES = ("apachelogs", "limits", "memcachio", "pymemcache", "pyrate_limiter", "redis", "throttled")
-WIDTH = 78
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    _tell("")
+    on_terminal("")
     print(json.dumps(found, indent=2) if options.json else text)
     return 0
 
@@ -53,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _memory(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from benchmarks import memory, report
 
-    results = memory.run(options.rounds, quick=options.quick, tell=_tell)
+    results = memory.run(options.rounds, quick=options.quick, tell=on_terminal)
     return report.as_json(results), report.as_text(results)
 
 
 def _replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from benchmarks import replay
 
-    results = replay.run(options.log, options.rounds, quick=options.quick, tell=_tell)
+    results = replay.run(options.log, options.rounds, quick=options.quick, tell=on_terminal)
     return replay.as_json(results), replay.as_text(results)
 
 
@@ -68,21 +69,21 @@ def _redis(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from benchmarks import redis_bench, shared_report
 
     run = redis_bench.run_cluster if options.command == "cluster" else redis_bench.run_standalone
-    results = run(options.server, options.rounds, quick=options.quick, tell=_tell)
+    results = run(options.server, options.rounds, quick=options.quick, tell=on_terminal)
     return shared_report.as_json(results), shared_report.as_text(results)
 
 
 def _memcached(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from benchmarks import memcached_bench, shared_report
 
-    results = memcached_bench.run_memcached(options.rounds, quick=options.quick, tell=_tell)
+    results = memcached_bench.run_memcached(options.rounds, quick=options.quick, tell=on_terminal)
     return shared_report.as_json(results), shared_report.as_text(results)
 
 
 def _escalation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from benchmarks import escalation
 
-    results = escalation.run(options.rounds, quick=options.quick, tell=_tell)
+    results = escalation.run(options.rounds, quick=options.quick, tell=on_terminal)
     return escalation.as_json(results), escalation.as_text(results)
 
 
@@ -90,11 +91,6 @@ _RUNS: dict[str, Callable[[argparse.Namespace], tuple[dict[str, Any], str]]] = {
     "memory": _memory, "replay": _replay, "redis": _redis, "cluster": _redis, "memcached": _memcached,
     "escalation": _escalation,
 }  # fmt: skip
-
-
-def _tell(what: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{what[:WIDTH]:<{WIDTH}}", end="" if what else "\r", file=sys.stderr, flush=True)
 
 
 def _rounds(text: str) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import resource
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -18,6 +17,7 @@ from multiprocessing.connection import Connection
 from time import perf_counter, perf_counter_ns, sleep
 from typing import Any, Final, Self
 
+from benchmarks.progress import Tell
 from benchmarks.results import Spread, spread
 from benchmarks.servers import Site, cluster, standalone
 
@@ -32,8 +32,6 @@ HITS: Final = {"memory": 5_000, "redis": 400}
 """Of each turn."""
 IDLE_SECONDS: Final = 10.0
 DELIVERIES: Final = 20_000
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

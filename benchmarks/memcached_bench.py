@@ -9,8 +9,9 @@ from limits.storage import MemcachedStorage
 from memcachio import Client
 
 from benchmarks import limits_window
+from benchmarks.progress import Tell
 from benchmarks.servers import Site, memcached
-from benchmarks.shared_bench import Found, Tell, run
+from benchmarks.shared_bench import Found, run
 from benchmarks.shared_contestants import AsyncSubject, Contestant, Rivals, Rules, Subject
 from benchmarks.shared_rows import MEMCACHED
 

@@ -7,11 +7,11 @@ busy neighbour on the machine costs both alike; each round begins with another c
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 
 from benchmarks import footprint
 from benchmarks.contestants import OURS
 from benchmarks.peers import PEERS
+from benchmarks.progress import Tell
 from benchmarks.report import Results
 from benchmarks.results import Sample, Samples, reference
 from benchmarks.scenarios import GROUPS, SHAPES, Group
@@ -24,8 +24,6 @@ FOOTPRINT_KEYS = 100_000
 
 QUICK_CALLS = 64
 QUICK_FOOTPRINT_KEYS = 500
-
-Tell = Callable[[str], None]
 
 
 def run(rounds: int, *, quick: bool, tell: Tell) -> Results:

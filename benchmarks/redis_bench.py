@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from benchmarks import redis_costs, redis_faults
+from benchmarks.progress import Tell
 from benchmarks.redis_peers import RIVALS
 from benchmarks.servers import cluster, standalone
-from benchmarks.shared_bench import Found, Tell, run
+from benchmarks.shared_bench import Found, run
 from benchmarks.shared_rows import CLUSTER, REDIS
 
 
@@ -16,7 +17,7 @@ def run_standalone(program: str, rounds: int, *, quick: bool, tell: Tell) -> Fou
         tell("what it costs the server")
         found.costs = redis_costs.measure(site, 1 if quick else rounds, quick=quick)
         tell("what happens when it fails")
-        found.faults = redis_faults.measure(site, quick=quick)
+        found.faults = redis_faults.measure(site, 1 if quick else rounds, quick=quick, tell=tell)
         return found
 
 

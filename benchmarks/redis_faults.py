@@ -13,7 +13,9 @@ from time import perf_counter_ns, sleep
 from typing import Final
 
 from banhammer import AsyncBanHammer, BanHammer
+from benchmarks.progress import Tell
 from benchmarks.redis_peers import PEERS
+from benchmarks.results import Spread, spread
 from benchmarks.servers import Site
 from benchmarks.shared_contestants import OURS, Contestant, NotAskedError, policy
 
@@ -25,6 +27,10 @@ CALLS_AFTER: Final = 2_000
 PAUSE: Final = 0.001
 """Seconds that each of several threads or tasks waits between its calls: else the others would wait for the
 interpreter's lock, or for one whose calls are answered at once and never give way."""
+COUNTED: Final = 1_000
+"""How far a caller counts, to take about as long as a call."""
+COUNTED_COLD: Final = 3_000
+"""The same after a pause, when a call takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +47,25 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The longest call (ms) until the breaker opened, and after."""
+    """The longest call (ms) of each round until the breaker opened, and after."""
 
     who: str
-    until_open: float
-    after: float
+    until_open: Spread
+    after: Spread
+    counting: Spread
+    """The longest (ms) that the same callers, by turns, counted for about as long as a call takes: what more it took,
+    the machine or the interpreter's lock made them wait."""
+    calls: int
+    """How many calls of all rounds began while it was open, each beside a count."""
     slow: int
-    """How many of the calls after took longer than they may."""
+    """How many of them took longer than they may."""
     paused: int
-    """How often counting to a thousand, right after such a call, took longer than a call may: other threads had the
-    interpreter, the keeper that asks whether the store is back among them, or the machine was busy."""
+    """How many of the counts did."""
 
     @property
     def met(self) -> bool:
-        """Whether both keep their bounds."""
-        return self.until_open <= OPEN_MS and self.after <= AFTER_MS
+        """Whether the longest call of the median round keeps its bound, until the breaker opened and after."""
+        return self.until_open.median <= OPEN_MS and self.after.median <= AFTER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class Faults:
         return not any(crowd.failed or crowd.unasked for crowd in ours)
 
 
-def measure(site: Site, *, quick: bool) -> Faults:
+def measure(site: Site, rounds: int, *, quick: bool, tell: Tell) -> Faults:
     """Return what callers of `site` see."""
     crowds = [
         asyncio.run(_crowd(site, contestant, tasks, tuned))
@@ -81,15 +91,30 @@ def measure(site: Site, *, quick: bool) -> Faults:
         for tasks in (CROWDS[:1] if quick else CROWDS)
     ]
     calls = 100 if quick else CALLS_AFTER
+    found: dict[str, list[_Watch]] = {}
     gc.collect()
+    gc.freeze()  # No call pays for looking through what the crowds left.
     with _quiet():
-        dead = [
-            _dead_threads(site, 1, calls),
-            _dead_threads(site, 8, calls),
-            asyncio.run(_dead_tasks(site, 1, calls)),
-            asyncio.run(_dead_tasks(site, 64, calls)),
-        ]
-    return Faults(crowds, dead)
+        for turn in range(rounds):
+            tell(f"a store that is stopped, round {turn + 1} of {rounds}")
+            for many in (1, 8):
+                found.setdefault(f"sync, {many} thread{'s' * (many > 1)}", []).append(_dead_threads(site, many, calls))
+            for many in (1, 64):
+                watch = asyncio.run(_dead_tasks(site, many, calls))
+                found.setdefault(f"asyncio, {many} task{'s' * (many > 1)}", []).append(watch)
+    return Faults(crowds, [_dead(who, watches) for who, watches in found.items()])
+
+
+def _dead(who: str, rounds: list[_Watch]) -> Dead:
+    return Dead(
+        who,
+        spread([watch.until_open / 1e6 for watch in rounds]),
+        spread([watch.after / 1e6 for watch in rounds]),
+        spread([watch.counting / 1e6 for watch in rounds]),
+        sum(watch.calls for watch in rounds),
+        sum(watch.slow for watch in rounds),
+        sum(watch.paused for watch in rounds),
+    )
 
 
 async def _crowd(site: Site, contestant: Contestant, tasks: int, tuned: bool) -> Crowd:
@@ -113,46 +138,48 @@ async def _crowd(site: Site, contestant: Contestant, tasks: int, tuned: bool) ->
 
 
 class _Watch:
-    """Calls by whether the breaker was open when they began; banhammer logs a line when it opens.
+    """What callers took, by whether the breaker was open when they began; banhammer logs a line when it opens."""
 
-    After each call that began while it was open, the same caller counts to a thousand, which takes about as long.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, wanted: int) -> None:
         self.opened = False
         self.until_open = 0
         self.after = 0
+        self.counting = 0
+        self.calls = 0
         self.slow = 0
         self.paused = 0
-        self.left = 0
+        self._wanted = wanted
         self._lock = Lock()
 
-    def took(self, opened_before: bool, ns: int) -> None:
-        counting = _counting_ns() if opened_before else 0
+    @property
+    def ended(self) -> bool:
+        """Whether enough calls began while the breaker was open."""
+        return self.calls >= self._wanted
+
+    def called(self, opened_before: bool, ns: int) -> None:
+        """Take note of a call."""
         with self._lock:
             if opened_before:
                 self.after = max(self.after, ns)
                 self.slow += ns > AFTER_MS * 1e6
-                self.paused += counting > AFTER_MS * 1e6
-                self.left -= 1
+                self.calls += 1
             else:
                 self.until_open = max(self.until_open, ns)
 
-    def told(self, who: str) -> Dead:
-        return Dead(who, self.until_open / 1e6, self.after / 1e6, self.slow, self.paused)
-
-
-def _counting_ns() -> int:
-    """Return the nanoseconds that it takes to count to a thousand."""
-    began = perf_counter_ns()
-    sum(range(1_000))
-    return perf_counter_ns() - began
+    def count(self, pause: float) -> None:
+        """Count for about as long as a call takes after `pause`, and take note of it where the breaker is open."""
+        opened, began = self.opened, perf_counter_ns()
+        sum(range(COUNTED_COLD if pause else COUNTED))
+        ns = perf_counter_ns() - began
+        with self._lock:
+            if opened:
+                self.counting = max(self.counting, ns)
+                self.paused += ns > AFTER_MS * 1e6
 
 
 @contextmanager
 def _watched(calls: int) -> Iterator[_Watch]:
-    watch = _Watch()
-    watch.left = calls
+    watch = _Watch(calls)
     handler = logging.Handler()
 
     def emit(record: logging.LogRecord) -> None:
@@ -167,39 +194,43 @@ def _watched(calls: int) -> Iterator[_Watch]:
         log.removeHandler(handler)
 
 
-def _dead_threads(site: Site, many: int, calls: int) -> Dead:
+def _dead_threads(site: Site, many: int, calls: int) -> _Watch:
     with BanHammer([policy("three")], backend=site.url) as ours, _watched(calls) as watch:
+        pause = PAUSE if many > 1 else 0
         ours.hit("10.4.0.0", "three")
 
         def body(number: int) -> None:
-            while watch.left > 0:
+            while not watch.ended:
                 opened, began = watch.opened, perf_counter_ns()
                 ours.hit(f"10.4.0.{number}", "three")
-                watch.took(opened, perf_counter_ns() - began)
-                if many > 1:
-                    sleep(PAUSE)
+                watch.called(opened, perf_counter_ns() - began)
+                sleep(pause)
+                watch.count(pause)
+                sleep(pause)
 
         with site.servers[0].stopped():
             _together(many, body)
-        return watch.told(f"sync, {many} thread{'s' * (many > 1)}")
+        return watch
 
 
-async def _dead_tasks(site: Site, many: int, calls: int) -> Dead:
+async def _dead_tasks(site: Site, many: int, calls: int) -> _Watch:
     async with AsyncBanHammer([policy("three")], backend=site.url) as ours:
         with _watched(calls) as watch:
+            pause = PAUSE if many > 1 else 0
             await ours.hit("10.4.0.0", "three")
 
             async def body(number: int) -> None:
-                while watch.left > 0:
+                while not watch.ended:
                     opened, began = watch.opened, perf_counter_ns()
                     await ours.hit(f"10.4.0.{number}", "three")
-                    watch.took(opened, perf_counter_ns() - began)
-                    if many > 1:
-                        await asyncio.sleep(PAUSE)
+                    watch.called(opened, perf_counter_ns() - began)
+                    await asyncio.sleep(pause)
+                    watch.count(pause)
+                    await asyncio.sleep(pause)
 
             with site.servers[0].stopped():
                 await asyncio.gather(*[body(number) for number in range(many)])
-        return watch.told(f"asyncio, {many} task{'s' * (many > 1)}")
+        return watch
 
 
 def _together(many: int, body: Callable[[int], None]) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.progress import Tell
 from benchmarks.results import Spread, spread
 
 LINES: Final = 200_000
@@ -52,8 +53,6 @@ for line in lines:
         continue
 print(time.perf_counter() - wall, time.process_time() - cpu, len(lines))
 """
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ machine costs both alike; each round begins with another row.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import redis_costs, redis_faults
+from benchmarks.progress import Tell
 from benchmarks.servers import Site
 from benchmarks.shared_contestants import OURS, Contestant, Rivals
 from benchmarks.shared_rows import Row
@@ -21,7 +22,6 @@ ATTACK_MS = 1_000.0
 """As long as an entry of a cache of denials may live: what asking anew costs belongs to the sample."""
 QUICK_CALLS = 64
 
-Tell = Callable[[str], None]
 Key = tuple[Row, Contestant]
 
 

@@ -131,28 +131,13 @@ def _faults_table(faults: Faults) -> list[str]:
     ]
     table = _aligned(rows, right=4)
     table.append(f"no failure of ours by our defaults: {'met' if faults.none_failed else 'not met'}")
-    dead = [
-        [
-            "until open, ms",
-            "after, ms",
-            "slower",
-            "pauses",
-            "",
-            f"a store that is stopped (at most {OPEN_MS:g} and {AFTER_MS:g})",
-        ]
-    ]
-    dead += [
-        [
-            f"{each.until_open:.1f}",
-            f"{each.after:.3f}",
-            str(each.slow),
-            str(each.paused),
-            "met" if each.met else "not met",
-            each.who,
-        ]
-        for each in faults.dead
-    ]
-    return [*table, "", *_aligned(dead, right=4)]
+    bounds = f"a store that is stopped: at most {OPEN_MS:g} ms until open, {AFTER_MS:g} ms after"
+    dead = [["until open, ms", "after, ms", "min..max", "slower", "counts, ms", "slower", "of each", "", bounds]]
+    for each in faults.dead:
+        calls = [f"{each.until_open.median:.1f}", f"{each.after.median:.3f}", _span(each.after, 3), f"{each.slow}"]
+        counts = [f"{each.counting.median:.3f}", f"{each.paused}", f"{each.calls}"]
+        dead.append([*calls, *counts, "met" if each.met else "not met", each.who])
+    return [*table, "", *_aligned(dead, right=7)]
 
 
 def _costs_object(costs: Costs) -> dict[str, Any]:

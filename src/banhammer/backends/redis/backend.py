@@ -14,7 +14,7 @@ from banhammer.backends.keeper import Keeper
 from banhammer.backends.redis.asking import When
 from banhammer.backends.redis.calls import Reach, TaskCalls, ThreadCalls, told
 from banhammer.backends.redis.dead_letters import RedisDeadLetters
-from banhammer.backends.redis.drivers import adrive, drive, probe
+from banhammer.backends.redis.drivers import adrive, drive
 from banhammer.backends.redis.listing import Lister
 from banhammer.backends.redis.outbox import RedisOutbox
 from banhammer.backends.redis.settings import checked_settings, from_client, from_url
@@ -201,7 +201,7 @@ class RedisBackend:
 
     def _tend(self) -> bool:
         for server in self._topology.away():
-            probe(server, self._topology.question, self._until())
+            server.probe(self._topology.question, self._until())
             self._topology.doubt()
         by_clock: dict[Clock | None, list[Charge]] = {}
         for charge, clock in self._front.flush():

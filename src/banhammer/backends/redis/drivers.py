@@ -9,7 +9,7 @@ from functools import partial
 from time import sleep
 from typing import Any, Final, TypeVar
 
-from banhammer.backends.redis.link import Command, Link, is_away
+from banhammer.backends.redis.link import Command, Link
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks
 from banhammer.errors import BackendError
@@ -35,7 +35,7 @@ def ask(server: Server, commands: Sequence[Command], until: float) -> list[Any] 
         return error
     finally:
         server.give(link)
-    _heard(server, answers)
+    server.heard(answers)
     return answers
 
 
@@ -50,7 +50,7 @@ async def aask(server: Server, commands: Sequence[Command], until: float) -> lis
     except BackendError as error:
         breaker.failed(error)
         return error
-    _heard(server, answers)
+    server.heard(answers)
     await server.give_async(link)
     return answers
 
@@ -98,18 +98,6 @@ async def adrive(talk: Generator[tuple[Asks, float], Answers, Told], until: floa
         return done.value  # type: ignore[no-any-return]
 
 
-def probe(server: Server, question: Command, until: float) -> None:
-    """Ask a server whose breaker is open whether it answers again."""
-    link = server.take()
-    try:
-        link.send([question], until)
-        answers = link.receive(1, until)
-    except BackendError:
-        return
-    _heard(server, answers)
-    server.give(link)
-
-
 def _say(asks: Asks, links: dict[Server, Link], until: float) -> _Round:
     """Send to each server; return how many answers each owes for it, or why it was not asked."""
     said: _Round = {}
@@ -133,7 +121,7 @@ def _hear(said: _Round, links: dict[Server, Link], until: float) -> Answers:
         link = links[server]
         told = _tried(server, partial(link.receive, count, until)) if link.error is None else link.error
         if not isinstance(told, BackendError):
-            _heard(server, told)
+            server.heard(told)
         answers[server] = told
     return answers
 
@@ -144,9 +132,3 @@ def _tried(server: Server, act: Callable[[], Told]) -> Told | BackendError:
     except BackendError as error:
         server.breaker.failed(error)
         return error
-
-
-def _heard(server: Server, answers: Sequence[Any]) -> None:
-    """Tell the breaker of an answer, unless all that it says is that the server is away."""
-    if not any(map(is_away, answers)):
-        server.breaker.answered()

@@ -87,6 +87,17 @@ class Link:
         self._used = monotonic()
         return answers
 
+    def waits(self, until: float) -> bool:
+        """Return whether no answer has begun to come by then; unlike after `receive`, it may come later."""
+        try:
+            self._allow(until)
+            self._replies.feed(self._socket.recv(_CHUNK) or _closed())
+        except TimeoutError:
+            return True
+        except BaseException as error:
+            self._fail(error)
+        return False
+
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from banhammer.backends.breaker import Breaker
-from banhammer.backends.redis.link import AsyncLink, Link
+from banhammer.backends.redis.link import Answer, AsyncLink, Command, Link, is_away
 from banhammer.backends.redis.settings import Address, Settings
+from banhammer.errors import BackendError
+
+ASKED_ANEW: Final = 1.0
+"""Seconds after which a server that still owes the answer to a probe is asked on another connection."""
 
 
 class Server:
@@ -24,6 +29,7 @@ class Server:
         self._settings = settings
         self._sentinel = sentinel
         self._idle: deque[Link] = deque()
+        self._asked: tuple[Link, float] | None = None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
 
     def take(self) -> Link:
@@ -61,8 +67,41 @@ class Server:
         else:
             await link.close()
 
+    def heard(self, answers: Sequence[Answer]) -> None:
+        """Tell the breaker of answers, unless all that one says is that the server is away."""
+        if not any(map(is_away, answers)):
+            self.breaker.answered()
+
+    def probe(self, question: Command, until: float) -> None:
+        """Ask a server that is away whether it is back; for the keeper alone.
+
+        The same question stays open over several rounds, since one that hangs need not come back to a heap of
+        connections, and to make one costs the callers a millisecond of the interpreter.
+        """
+        now = monotonic()
+        link, since = self._asked or (None, now)
+        self._asked = None
+        if link is not None and now - since > ASKED_ANEW:
+            link.close()
+            link = None
+        try:
+            if link is None:
+                link, since = self.take(), now
+                link.send([question], until)
+            if link.waits(until):
+                self._asked = link, since
+                return
+            answers = link.receive(1, until)
+        except BackendError:
+            return
+        self.heard(answers)
+        self.give(link)
+
     def close(self) -> None:
         """Close the connections of threads that nobody uses."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked[0].close()
         idle, self._idle = self._idle, deque()
         _close_all(idle)
 
@@ -74,8 +113,9 @@ class Server:
 
     def abandon(self) -> list[object]:
         """Forget every connection without a word on the wire, and return them: in a forked child they are not ours."""
-        left: list[object] = [*self._idle, *self._loops.values()]
+        left: list[object] = [*self._idle, self._asked, *self._loops.values()]
         self._idle = deque()
+        self._asked = None
         self._loops = WeakKeyDictionary()
         return left
 

@@ -93,17 +93,11 @@ class Settings:
         options = dict(self._sentinel_options if sentinel else self._options)
         if self.addresses:
             options["host"], options["port"] = address or self.addresses[0]
-        retry = AioRetry if aio_ else Retry
         asyncs, threads = _TWINS[self._kind]
         kind = asyncs if aio_ else threads
-        return kind(
-            **options,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=retry(NoBackoff(), 0),
-            driver_info=None,
-            protocol=2,
-        )
+        made = kind(**options, socket_timeout=timeout, socket_connect_timeout=timeout, driver_info=None, protocol=2)
+        made.retry = (AioRetry if aio_ else Retry)(NoBackoff(), 0)  # Given to it, it would be copied: half the time.
+        return made
 
 
 def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
