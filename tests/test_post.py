@@ -31,6 +31,10 @@ def write(escalation):
     with open(os.environ["PLUG_LOG"], "a") as log:
         log.write(f"{escalation.id}\\\\n")
 
+def slow(escalation):
+    write(escalation)
+    time.sleep(0.2)
+
 def hang(escalation):
     write(escalation)
     time.sleep(60)
@@ -40,9 +44,9 @@ def fail(escalation):
 
 @hookimpl
 def banhammer_actions():
-    return {"write": write, "hang": hang, "fail": fail}
+    return {"write": write, "slow": slow, "hang": hang, "fail": fail}
 """.replace("\\\\n", "\\n")
-NAMED = ("write", "hang", "fail", "unknown")
+NAMED = ("write", "slow", "hang", "fail", "unknown")
 Command = Callable[..., Any]
 
 
@@ -134,7 +138,7 @@ def test_a_worker_runs_what_waits_once_and_tells_what_it_did(store: Store, place
     assert err == ""
     first, left, *middle, last = out.splitlines()
     assert first.startswith("worker on redis")
-    assert first.endswith("; runs fail, hang, write")
+    assert first.endswith("; runs fail, hang, slow, write")
     assert left == "left to others, as no plugin here gives them: unknown"
     assert sorted(line[9:] for line in middle) == [
         "write ran, a\\x1b[31m banned under write",
@@ -153,7 +157,7 @@ def test_a_worker_tells_as_json_what_happens_as_it_happens(single: Standalone, s
     assert (process.returncode, err.count("\n")) == (0, 1), err
     began, *middle, ended = rows(out)
     assert began == {
-        "event": "began", "store": single.url, "actions": ["fail", "hang", "write"], "left_to_others": ["unknown"],
+        "event": "began", "store": single.url, "actions": ["fail", "hang", "slow", "write"], "left_to_others": ["unknown"],
     }  # fmt: skip
     told = {row["event"]: row for row in middle}
     assert (told["ran"]["action"], told["ran"]["escalation"]["id"]) == ("write", ids[0])
@@ -165,7 +169,7 @@ def test_a_worker_tells_as_json_what_happens_as_it_happens(single: Standalone, s
 def test_sigterm_ends_a_worker_after_what_it_is_doing(single: Standalone, place: Path, started: Command) -> None:
     process = started(single)
     until(lambda: single.ask("EXISTS", names_of(single).escalations(0)) == 1, "a worker that looks")
-    ids = banned(single, "write", *map(str, range(50)))
+    ids = banned(single, "slow", *map(str, range(50)))
     until(lambda: (place / "log").exists(), "one run")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=15)
