@@ -157,7 +157,8 @@ def test_a_worker_tells_as_json_what_happens_as_it_happens(single: Standalone, s
     assert (process.returncode, err.count("\n")) == (0, 1), err
     began, *middle, ended = rows(out)
     assert began == {
-        "event": "began", "store": single.url, "actions": ["fail", "hang", "slow", "write"], "left_to_others": ["unknown"],
+        "event": "began", "store": single.url, "actions": ["fail", "hang", "slow", "write"],
+        "left_to_others": ["unknown"],
     }  # fmt: skip
     told = {row["event"]: row for row in middle}
     assert (told["ran"]["action"], told["ran"]["escalation"]["id"]) == ("write", ids[0])
