@@ -100,13 +100,9 @@ class Leader(Generic[Asked, Told]):
         told: Sequence[Told] = ()
         error: BaseException | None = None
         try:
-            batch = list(asked)
-            room = BATCH if until - monotonic() > HASTE else 0
-            with self._mutex:
-                while self._waiting and len(batch) + len(self._waiting[0].asked) <= room:
-                    turn = self._waiting.popleft()
-                    followers.append(turn)
-                    batch.extend(turn.asked)
+            if self._waiting and until - monotonic() > HASTE:
+                self._take_along(followers, BATCH - len(asked))
+            batch = [*asked, *chain.from_iterable([turn.asked for turn in followers])] if followers else asked
             told = self._send(batch, until)
         except BaseException as failure:
             error = failure if isinstance(failure, Exception) else BackendTimeout(INTERRUPTED)
@@ -120,7 +116,15 @@ class Leader(Generic[Asked, Told]):
                 turn.done = True
                 at += len(turn.asked)
                 turn.gate.release()
-        return told[: len(asked)]
+        return told[: len(asked)] if followers else told
+
+    def _take_along(self, followers: list[_Turn[Asked, Told]], room: int) -> None:
+        """Move those who wait first from the queue to `followers`, as far as there is room."""
+        with self._mutex:
+            while self._waiting and len(self._waiting[0].asked) <= room:
+                turn = self._waiting.popleft()
+                followers.append(turn)
+                room -= len(turn.asked)
 
     def _hand_over(self) -> None:
         with self._mutex:

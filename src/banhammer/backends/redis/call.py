@@ -20,6 +20,7 @@ from banhammer.backends.redis.wire import (
     INJECTED,
     NUMBERS,
     REPEATS,
+    Spelled,
     argument,
     pack_charge,
     unpack_reply,
@@ -27,17 +28,19 @@ from banhammer.backends.redis.wire import (
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
-from banhammer.escalations import escalates
 from banhammer.model import Policy
 
 
 class Call:
     """Charges that one call decides; it is sent again only where the answer proves that nothing ran."""
 
-    __slots__ = (
-        "_after_flags", "_asking", "_before_flags", "_flags", "_known", "_nonce", "_now", "_script", "_size", "away",
-        "charges", "cut", "names", "partition", "pause", "places", "server", "settled",
-    )  # fmt: skip
+    server: Server | None = None
+    settled = False
+    pause = 0.0
+    away: Server | None = None
+    _asking = False
+    _script: Script = EVALUATE
+    _known = True
 
     def __init__(self, partition: int, nonce: bytes, now: int | None, flags: int) -> None:
         self.partition = partition
@@ -48,49 +51,43 @@ class Call:
         """The name of each charge's record, as it is sent."""
         self.cut: dict[int, str] = {}
         """The members in the index of bans of those whose names were cut, by their place in the call, from 1."""
-        self.server: Server | None = None
-        self.settled = False
-        self.pause = 0.0
-        self.away: Server | None = None
         self._nonce = nonce
         self._now = now
         self._flags = flags if now is None else flags + INJECTED
-        self._asking = False
-        self._script: Script = EVALUATE
-        self._known = True
 
-    def seal(self, bans: Sequence[bytes], escalations: Sequence[bytes], as_sent: Callable[[Policy], bytes]) -> None:
+    def seal(self, spell: Callable[[Policy], Spelled], others: Sequence[tuple[int, bytes]]) -> None:
         """Make what is sent, now that nothing is added any more.
 
-        `bans`, `escalations`: the partition's names for these, told where a policy needs them; `as_sent`: returns a
-        policy. Each is as it is sent.
+        `spell`: returns a policy as it is sent. `others`: the partition's names, by what policies need of them.
         """
-        policies: list[Policy] = []
-        packed: list[bytes] = []
-        latest, place = None, 0
+        places: dict[int, int] = {}
+        policies: list[bytes] = []
+        hits: list[bytes] = []
+        latest, place, needs = None, 0, 0
         for charge in self.charges:
-            if charge.policy is not latest:
+            if charge.policy is not latest:  # Two shells on one store may differ in rules: a policy is what it is.
                 latest = charge.policy
-                place = _place(policies, latest)
-            packed.append(pack_charge(place, charge))
+                place = places.setdefault(id(latest), len(places))
+                if place == len(policies):
+                    spelled = spell(latest)
+                    policies.append(spelled.sent)
+                    needs |= spelled.needs
+            hits.append(pack_charge(place, charge))
         names = self.names
-        if any(policy.top >= 0 for policy in policies):
-            names = [*names, *bans]
-        if any(map(escalates, policies)):
-            names = [*names, *escalations]
-        now = EMPTY if self._now is None else argument(b"%d" % self._now)
-        cut = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY
-        if len(set(self.names)) < len(self.names):
+        if len(names) > 1 and len(set(names)) < len(names):
             self._flags |= REPEATS
-        self._size = 8 + len(names) + len(policies)
-        self._before_flags = b"".join((NUMBERS[len(names)], *names, argument(b"".join(packed)), now))
-        self._after_flags = b"".join((argument(self._nonce), cut, *map(as_sent, policies)))
+        count, shared = others[needs]
+        count += len(names)
+        now = EMPTY if self._now is None else argument(b"%d" % self._now)
+        members = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY
+        self._size = b"*%d\r\n" % (8 + count + len(policies))
+        self._before_flags = b"".join((NUMBERS[count], *names, shared, argument(b"".join(hits)), now))
+        self._after_flags = b"".join((argument(self._nonce), members, *policies))
 
     def commands(self) -> list[Command]:
         """Return what to send; the last answer is the call's."""
         how = self._script.by_digest if self._known else self._script.by_text
-        size, flags = b"*%d\r\n" % self._size, NUMBERS[self._flags]
-        call = b"".join((size, how, self._before_flags, flags, self._after_flags))
+        call = b"".join((self._size, how, self._before_flags, NUMBERS[self._flags], self._after_flags))
         return [("ASKING",), call] if self._asking else [call]
 
     def settle(self, outcomes: list[Outcome | None], error: BackendError) -> None:
@@ -147,15 +144,6 @@ class Call:
             return
         for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
             outcomes[index] = _uncounted(unpack_reply(packed, at, nonce, number))
-
-
-def _place(policies: list[Policy], policy: Policy) -> int:
-    """Return the policy's place in the list, at the end if it is new: two shells on one store may differ in rules."""
-    for place, known in enumerate(policies):
-        if known is policy:
-            return place
-    policies.append(policy)
-    return len(policies) - 1
 
 
 def _uncounted(reply: Reply) -> Outcome:

@@ -15,7 +15,7 @@ from banhammer.backends.gather import Gatherer, Leader
 from banhammer.backends.redis.drivers import aask, adrive, ask, drive
 from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.talk import Speaker
-from banhammer.backends.redis.topology import Topology
+from banhammer.backends.redis.topology import Answers, Topology
 from banhammer.backends.redis.wire import Names
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.backends.shortcut import tell
@@ -98,7 +98,8 @@ class ThreadCalls:
         if prompt is None:
             return drive(speaker.decide(charges, until=until, now=None, ahead=True), until)
         asks, said = prompt
-        answers = {server: ask(server, commands, until) for server, commands in asks.items()}
+        ((server, commands),) = asks.items()
+        answers: Answers = {server: ask(server, commands, until)}
         outcomes: list[Any] = [None] * len(charges)
         waiting = speaker.hear(said, answers, outcomes)
         if waiting:
@@ -179,7 +180,8 @@ class TaskCalls:
         if prompt is None:
             return await adrive(speaker.decide(charges, until=until, now=None), until)
         asks, said = prompt
-        answers = {server: await aask(server, commands, until) for server, commands in asks.items()}
+        ((server, commands),) = asks.items()
+        answers: Answers = {server: await aask(server, commands, until)}
         outcomes: list[Any] = [None] * len(charges)
         waiting = speaker.hear(said, answers, outcomes)
         if waiting:

@@ -116,10 +116,10 @@ class Link:
 
     def _allow(self, until: float) -> None:
         """Let the socket wait until then, to the millisecond: to tell it costs a call of the system."""
-        left = _left(until)
+        left = until - monotonic()
         if abs(left - self._timeout) > LEAST_WAIT:
-            self._timeout = left
-            self._socket.settimeout(left)
+            self._timeout = max(left, LEAST_WAIT)
+            self._socket.settimeout(self._timeout)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.close()
@@ -276,6 +276,8 @@ def _raise_translated(error: BaseException) -> NoReturn:
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
+    if len(commands) == 1 and isinstance(commands[0], bytes):  # What most hits need.
+        return commands[0]
     return b"".join([command if isinstance(command, bytes) else pack_command(command) for command in commands])
 
 

@@ -17,7 +17,7 @@ from banhammer.backends.gather import BATCH
 from banhammer.backends.redis.call import Call
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
-from banhammer.backends.redis.wire import STOP, Names, argument, pack_policy
+from banhammer.backends.redis.wire import STOP, Names, Spelled, others
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.errors import BackendError, BackendTimeout
 from banhammer.model import Policy
@@ -26,8 +26,8 @@ AT_ONCE: Final = 128
 """How many charges of a partition, about, are said before the next are made ready."""
 PARTITIONS_AT_ONCE: Final = 8
 """For how many partitions: with more, a call would hold too few."""
-MOST_PACKED: Final = 1024
-"""How many policies are kept as the script reads them."""
+MOST_SPELLED: Final = 1024
+"""How many policies are kept as they are sent."""
 
 Deciding = Generator[tuple[Asks, float], Answers, list[Outcome]]
 Said = list[tuple[Server, Call, int]]
@@ -40,12 +40,8 @@ class Speaker:
     def __init__(self, topology: Topology, names: Names) -> None:
         self._topology = topology
         self._names = names
-        self._packed: dict[int, tuple[Policy, bytes]] = {}
-        everywhere = range(len(names.tags))
-        self._bans = [_arguments(names.bans(each), names.details(each)) for each in everywhere]
-        self._escalations = [
-            _arguments(names.escalations(each), names.dropped(each), names.order(each)) for each in everywhere
-        ]
+        self._spelled: dict[int, Spelled] = {}
+        self._others = [others(names, partition) for partition in range(len(names.tags))]
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
         self.renew()
@@ -183,20 +179,13 @@ class Speaker:
             if member:
                 call.cut[len(call.names)] = member
         for call in calls:
-            call.seal(self._bans[call.partition], self._escalations[call.partition], self._as_sent)
+            call.seal(self._spell, self._others[call.partition])
         return calls
 
-    def _as_sent(self, policy: Policy) -> bytes:
-        """Return a policy as the script reads it, as it is sent."""
-        packed = self._packed
-        known = packed.get(id(policy))
+    def _spell(self, policy: Policy) -> Spelled:
+        known = self._spelled.get(id(policy))
         if known is None:  # What is kept holds the policy, so that no other can have its id.
-            if len(packed) >= MOST_PACKED:
-                packed.clear()
-            known = packed[id(policy)] = (policy, argument(pack_policy(policy)))
-        return known[1]
-
-
-def _arguments(*names: str) -> list[bytes]:
-    """Return names as they are sent."""
-    return [argument(name.encode()) for name in names]
+            if len(self._spelled) >= MOST_SPELLED:
+                self._spelled.clear()
+            known = self._spelled[id(policy)] = Spelled(policy)
+        return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from binascii import crc_hqx
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -24,6 +25,7 @@ ADMITTED: Final = b"\0\1\0"
 """How the reply to a hit begins that was allowed, counted and crossed nothing, unless it is the bare TAT; its record is
 behind it."""
 STOP, INJECTED, FULL, REPEATS = 1, 2, 4, 8
+BANS, ESCALATIONS = 1, 2
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
@@ -127,6 +129,25 @@ def pack_policy(policy: Policy) -> bytes:
         parts.append(_THRESHOLD.pack(each.interval, each.tolerance, each.burst, *sizes))
         tails += [*map(_NUMBER.pack, each.ban), reason, told]
     return b"".join(parts + tails)
+
+
+class Spelled:
+    """A policy as it is sent, and which of a partition's names it needs: see `others`. It keeps the policy alive."""
+
+    __slots__ = ("needs", "policy", "sent")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.sent = argument(pack_policy(policy))
+        self.needs = BANS * (policy.top >= 0) + ESCALATIONS * escalates(policy)
+
+
+def others(names: Names, partition: int) -> list[tuple[int, bytes]]:
+    """Return what a call names behind the records, by what its policies need: how many names, and as they are sent."""
+    bans = [names.bans(partition), names.details(partition)]
+    escalations = [names.escalations(partition), names.dropped(partition), names.order(partition)]
+    needed: Sequence[list[str]] = ([], bans, escalations, bans + escalations)
+    return [(len(each), b"".join([argument(name.encode()) for name in each])) for each in needed]
 
 
 def pack_charge(place: int, charge: Charge) -> bytes:
