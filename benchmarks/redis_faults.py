@@ -166,13 +166,13 @@ class _Watch:
             else:
                 self.until_open = max(self.until_open, ns)
 
-    def count(self, pause: float) -> None:
-        """Count for about as long as a call takes after `pause`, and take note of it where the breaker is open."""
-        opened, began = self.opened, perf_counter_ns()
+    def count(self, opened_before: bool, pause: float) -> None:
+        """Count for about as long as a call takes after `pause`, and take note of it beside one that counts."""
+        began = perf_counter_ns()
         sum(range(COUNTED_COLD if pause else COUNTED))
         ns = perf_counter_ns() - began
         with self._lock:
-            if opened:
+            if opened_before:
                 self.counting = max(self.counting, ns)
                 self.paused += ns > AFTER_MS * 1e6
 
@@ -205,7 +205,7 @@ def _dead_threads(site: Site, many: int, calls: int) -> _Watch:
                 ours.hit(f"10.4.0.{number}", "three")
                 watch.called(opened, perf_counter_ns() - began)
                 sleep(pause)
-                watch.count(pause)
+                watch.count(opened, pause)
                 sleep(pause)
 
         with site.servers[0].stopped():
@@ -225,7 +225,7 @@ async def _dead_tasks(site: Site, many: int, calls: int) -> _Watch:
                     await ours.hit(f"10.4.0.{number}", "three")
                     watch.called(opened, perf_counter_ns() - began)
                     await asyncio.sleep(pause)
-                    watch.count(pause)
+                    watch.count(opened, pause)
                     await asyncio.sleep(pause)
 
             with site.servers[0].stopped():

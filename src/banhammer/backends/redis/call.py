@@ -34,6 +34,7 @@ from banhammer.model import Policy
 class Call:
     """Charges that one call decides; it is sent again only where the answer proves that nothing ran."""
 
+    # Here, since only a call that is sent again has any of it of its own, and most are not.
     server: Server | None = None
     settled = False
     pause = 0.0
@@ -65,7 +66,7 @@ class Call:
         hits: list[bytes] = []
         latest, place, needs = None, 0, 0
         for charge in self.charges:
-            if charge.policy is not latest:  # Two shells on one store may differ in rules: a policy is what it is.
+            if charge.policy is not latest:  # By identity: two shells on one store may give a name to two of them.
                 latest = charge.policy
                 place = places.setdefault(id(latest), len(places))
                 if place == len(policies):

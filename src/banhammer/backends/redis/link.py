@@ -1,7 +1,8 @@
 """Connections to one server, each used by one caller at a time, and what redis-py's errors mean.
 
 redis-py makes a connection: it resolves, logs in and speaks TLS. From then on the bytes are read here, which costs half
-as much. A connection that may still owe an answer is closed, so that no reply ever reaches another caller.
+as much. A connection that may still owe an answer is closed, so that no reply ever reaches another caller, or kept for
+that answer alone, as `Server.probe` does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One server of the store: its breaker, and its connections that nobody uses, of threads and of each event loop."""
+"""One server of the store: whether it may be asked, and its connections that nobody uses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary
 from banhammer.backends.breaker import Breaker
 from banhammer.backends.redis.link import Answer, AsyncLink, Command, Link, is_away
 from banhammer.backends.redis.settings import Address, Settings
-from banhammer.errors import BackendError
+from banhammer.errors import BackendError, BackendTimeout
 
 ASKED_ANEW: Final = 1.0
-"""Seconds after which a server that still owes the answer to a probe is asked on another connection."""
+"""Seconds after which a server that owes the answer to a probe, or to who connects, is asked on a new connection."""
 
 
 class Server:
-    """One server of the store: its breaker, and its connections that nobody uses, of threads and of each event loop."""
+    """One server of the store: whether it may be asked, and its connections that nobody uses."""
 
     def __init__(self, settings: Settings, address: Address | None, *, sentinel: bool = False) -> None:
         self.address = address
@@ -73,27 +73,35 @@ class Server:
             self.breaker.answered()
 
     def probe(self, question: Command, until: float) -> None:
-        """Ask a server that is away whether it is back; for the keeper alone.
+        """Ask a server that is away whether it is back, as only an answer by `until` says; for the keeper alone.
 
-        The same question stays open over several rounds, since one that hangs need not come back to a heap of
-        connections, and to make one costs the callers a millisecond of the interpreter.
+        A question stays open over several rounds, as does a connection that was not made in time: one that hangs need
+        not come back to a heap of them, and to make one takes the interpreter from the callers for a millisecond.
         """
         now = monotonic()
-        link, since = self._asked or (None, now)
-        self._asked = None
-        if link is not None and now - since > ASKED_ANEW:
-            link.close()
-            link = None
+        if self._asked is not None and now - self._asked[1] > ASKED_ANEW:
+            self._asked[0].close()
+            self._asked = None
+            _close_all(self._idle)  # As old as that one, and perhaps as dead.
         try:
-            if link is None:
-                link, since = self.take(), now
-                link.send([question], until)
+            if self._asked is None:
+                link = self.take()
+            else:
+                link = self._asked[0]
+                if link.error is not None or link.waits(until):
+                    return
+                link.receive(1, until)  # Too late to say anything.
+            self._asked = link, now
+            link.send([question], until)
             if link.waits(until):
-                self._asked = link, since
                 return
             answers = link.receive(1, until)
-        except BackendError:
+        except BackendTimeout:
             return
+        except BackendError:
+            self._asked = None
+            return
+        self._asked = None
         self.heard(answers)
         self.give(link)
 
