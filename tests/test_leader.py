@@ -153,6 +153,26 @@ def test_a_thread_that_is_to_lead_when_its_time_is_up_hands_on_the_lead(monkeypa
     assert (told[3], store.calls) == ([-3], [[1], [3]])
 
 
+def test_a_leader_that_is_interrupted_before_it_hands_on_the_lead_keeps_it_for_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(gather, "monotonic", lambda: now[0])
+    leader = Leader(lambda asked, until: asked)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leader, "_hand_over", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            leader.call([1], 1.0)
+    with pytest.raises(BackendTimeout):
+        leader.call([2], 0.0)
+    now[0] = 1.0 + gather.HASTE
+    assert leader.call([3], 2.0) == [3]
+
+
 @pytest.mark.parametrize("leads", [False, True])
 def test_a_thread_that_is_interrupted_while_it_waits_holds_up_nobody(leads: bool) -> None:
     """A signal interrupts only the main thread: this one."""
@@ -220,4 +240,4 @@ def test_no_wake_up_is_lost_among_sixteen_threads() -> None:
     assert sum(sizes) == 32_000
     assert len(failed) == sum(sizes[49::50])
     assert len(sizes) < 16_000
-    assert not leader._busy
+    assert not leader._led_until

@@ -76,7 +76,7 @@ def test_a_fork_while_other_threads_are_inside_calls_disturbs_nobody(
         (leader,) = backend._leaders.values()
         with ThreadPoolExecutor(5) as pool:
             calls = [pool.submit(hammer.hit, f"k{number}", "api", number + 1) for number in range(5)]
-            until(lambda: leader._busy and len(leader._waiting) == 4, "queued")
+            until(lambda: leader._led_until and len(leader._waiting) == 4, "queued")
             child = Child(lambda: [hammer.hit(f"c{number}", "api", 11 + number).remaining for number in range(2)])
             assert [call.result(10).remaining for call in calls] == [ROOM - number - 1 for number in range(5)]
         assert child.result() == [ROOM - 11, ROOM - 12]

@@ -193,6 +193,39 @@ def test_the_first_contact_passes_over_a_dead_seed(cluster: Cluster, kind: str) 
         assert normal(side, ["key"])
 
 
+def test_a_silent_seed_leaves_half_of_the_deadline_to_the_others(cluster: Cluster, kind: str) -> None:
+    silent, other, _ = cluster.masters()
+    (key,) = keys_of(other, cluster, 1)
+    silent.stop()
+    with Side(kind, f"redis+cluster://{HOST}:{silent.port},{HOST}:{other.port}", RULES, deadline="2s") as side:
+        assert not side.hit(key, "counted").degraded
+    silent.cont()
+
+
+def test_a_master_that_hangs_and_was_replaced_is_asked_no_more(cluster: Cluster, kind: str) -> None:
+    seed, silent, _ = cluster.masters()
+    (key,) = keys_of(silent, cluster, 1)
+    with Side(kind, f"redis+cluster://{HOST}:{seed.port}", RULES, deadline=DEADLINE) as side:
+        assert normal(side, [key])
+        silent.stop()
+        until(lambda: normal(side, [key]), "its replica decides")
+        until(lambda: side.backend._keeper._thread is None, "the keeper ends")
+        assert all(server._asked is None for server in side.backend._topology.servers())
+        silent.cont()
+        until(lambda: silent.ask("ROLE")[0] == b"slave", "a replica now")
+
+
+def test_what_another_number_of_partitions_left_behind_is_not_listed(cluster: Cluster, kind: str) -> None:
+    keys = [f"key{number}" for number in range(40)] + ["k" * 200]
+    with Side("sync", f"{cluster.url}?partitions=8", RULES) as before:
+        before.hammer.hit_many([Hit(key, "bans") for key in keys for _ in range(2)])
+        assert len(before.call("bans")) == len(keys)
+    with Side(kind, cluster.url, RULES) as side:
+        banned = {key for key in keys if side.call("status", key, "bans").ban is not None}
+        assert {ban.key for ban in side.call("bans")} == banned < set(keys)
+        assert {status.key for status in side.call("status_all") if len(status.key) < 100} == banned - {"k" * 200}
+
+
 def test_a_silent_seed_costs_one_deadline_and_no_more(cluster: Cluster, kind: str) -> None:
     silent = cluster.masters()[0]
     key = keys_of(cluster.masters()[1], cluster, 1)[0]

@@ -119,7 +119,7 @@ def test_a_fork_while_other_threads_are_inside_calls_disturbs_nobody(single: Sta
         with ThreadPoolExecutor(5) as pool:
             calls = [pool.submit(hammer.hit, f"k{number}", "api", number + 1) for number in range(5)]
             until(
-                lambda: hammer._backend._calls._leader._busy and len(hammer._backend._calls._leader._waiting) == 4,
+                lambda: hammer._backend._calls._leader._led_until and len(hammer._backend._calls._leader._waiting) == 4,
                 "queued",
             )  # type: ignore[attr-defined]
             child = Child(lambda: [hammer.hit(f"c{number}", "api", 11 + number).remaining for number in range(2)])

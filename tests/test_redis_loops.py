@@ -253,7 +253,7 @@ def test_closing_lets_a_call_in_flight_end_and_leaves_no_connection(single: Stan
         proxy.delay = 0.3
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(hammer.hit, "k", "api", 5)
-            until(lambda: hammer._backend._calls._leader._busy, "in flight")  # type: ignore[attr-defined]
+            until(lambda: hammer._backend._calls._leader._led_until, "in flight")  # type: ignore[attr-defined]
             hammer.close()
             assert call.result(10).remaining == ROOM - 5
         until(lambda: connections(single) <= before, "without connections", seconds=5)

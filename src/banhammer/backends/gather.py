@@ -39,10 +39,11 @@ _Ride = tuple[Sequence[Asked], asyncio.Future[Sequence[Told]], float]
 class _Turn(Generic[Asked, Told]):
     """One thread's place in the queue; its gate opens when it is told something, or is to lead."""
 
-    __slots__ = ("asked", "done", "error", "gate", "leads", "told")
+    __slots__ = ("asked", "done", "error", "gate", "leads", "told", "until")
 
-    def __init__(self, asked: Sequence[Asked]) -> None:
+    def __init__(self, asked: Sequence[Asked], until: float) -> None:
         self.asked = asked
+        self.until = until
         self.told: Sequence[Told] = ()
         self.error: BaseException | None = None
         self.done = False
@@ -58,7 +59,7 @@ class Leader(Generic[Asked, Told]):
         self._send = send
         self._mutex = threading.RLock()  # Re-entrant: a finalizer that hits must not lock itself out.
         self._waiting: deque[_Turn[Asked, Told]] = deque()
-        self._busy = False
+        self._led_until = 0.0  # No flag: one who is interrupted at the wrong moment would leave it up for ever.
 
     def call(self, asked: Sequence[Asked], until: float) -> Sequence[Told]:
         """Return what the store told about `asked`; raises what the shared call raised, or `BackendTimeout`.
@@ -67,10 +68,11 @@ class Leader(Generic[Asked, Told]):
         """
         turn: _Turn[Asked, Told] | None = None
         with self._mutex:
-            if self._busy:
-                turn = _Turn(asked)
+            if monotonic() < self._led_until:
+                turn = _Turn(asked, until)
                 self._waiting.append(turn)
-            self._busy = True
+            else:
+                self._led_until = until + HASTE
         if turn is None:
             return self._lead(asked, until)
         try:
@@ -129,9 +131,10 @@ class Leader(Generic[Asked, Told]):
     def _hand_over(self) -> None:
         with self._mutex:
             if not self._waiting:
-                self._busy = False
+                self._led_until = 0.0
                 return
             turn = self._waiting.popleft()
+            self._led_until = turn.until + HASTE
             turn.leads = True
             turn.gate.release()
 

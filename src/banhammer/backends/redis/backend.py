@@ -200,9 +200,13 @@ class RedisBackend:
             self._keeper.wake()
 
     def _tend(self) -> bool:
-        for server in self._topology.away():
-            server.probe(self._topology.question, self._until())
-            self._topology.doubt()
+        away = self._topology.away()
+        for server in self._topology.servers():
+            if server in away:
+                server.probe(self._topology.question, self._until())
+                self._topology.doubt()
+            else:  # It is back, or was replaced.
+                server.unask()
         by_clock: dict[Clock | None, list[Charge]] = {}
         for charge, clock in self._front.flush():
             by_clock.setdefault(clock, []).append(charge)

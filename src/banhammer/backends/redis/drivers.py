@@ -6,12 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 
 from banhammer.backends.redis.link import Command, Link
 from banhammer.backends.redis.server import Server
-from banhammer.backends.redis.topology import AHEAD, Answers, Asks
+from banhammer.backends.redis.topology import AHEAD, BRIEFLY, Answers, Asks
 from banhammer.errors import BackendError
 
 Told = TypeVar("Told")
@@ -69,10 +69,11 @@ def drive(talk: Generator[tuple[Asks, float], Answers, Told], until: float) -> T
                 sleep(pause)
             if links and not rounds:
                 links = {server: link for server, link in links.items() if link.error is None}
+            end = _end(pause, until)
             if asks:
-                rounds.append(_say(asks, links, until))
+                rounds.append(_say(asks, links, end))
             ahead = pause == AHEAD and len(rounds) < ROUNDS
-            asks, pause = talk.send({} if ahead else _hear(rounds.popleft(), links, until))
+            asks, pause = talk.send({} if ahead else _hear(rounds.popleft(), links, end))
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
@@ -85,17 +86,23 @@ async def adrive(talk: Generator[tuple[Asks, float], Answers, Told], until: floa
     try:
         asks, pause = next(talk)
         while True:
-            if pause:
+            if pause > 0:
                 await asyncio.sleep(pause)
+            end = _end(pause, until)
             if len(asks) == 1:
                 ((server, commands),) = asks.items()
-                answers: Answers = {server: await aask(server, commands, until)}
+                answers: Answers = {server: await aask(server, commands, end)}
             else:
-                got = await asyncio.gather(*[aask(server, commands, until) for server, commands in asks.items()])
+                got = await asyncio.gather(*[aask(server, commands, end) for server, commands in asks.items()])
                 answers = dict(zip(asks, got, strict=True))
             asks, pause = talk.send(answers)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+
+
+def _end(pause: float, until: float) -> float:
+    """Return the `time.monotonic` at which waiting for one round ends."""
+    return (monotonic() + until) / 2 if pause == BRIEFLY else until
 
 
 def _say(asks: Asks, links: dict[Server, Link], until: float) -> _Round:

@@ -10,6 +10,7 @@ from typing import Final
 
 from banhammer import core
 from banhammer.backends import Policies, Reading
+from banhammer.backends.names import is_cut
 from banhammer.backends.redis.asking import Asker, Command, Verb, When, time_of
 from banhammer.backends.redis.readings import key_of, reading_of
 from banhammer.backends.redis.server import Server
@@ -38,12 +39,11 @@ class Lister:
     def records(self, server: Server, cursor: int, policies: Policies, when: When) -> Verb:
         """Return the next cursor (0: the end) and the records of one step through a server's keys."""
         (page,) = yield from self._asker.say(server, [("SCAN", cursor, "MATCH", "bh:{*}:*", "COUNT", PAGE)])
-        tags = set(self._names.tags)
         found = []
         for name in dict.fromkeys(page[1]):
             tag, _, rest = name.decode("ascii", "replace").removeprefix("bh:{").partition("}:")
             policy, _, escaped = rest.partition(":")
-            if tag in tags and policy in policies and key_of(escaped):
+            if policy in policies and key_of(escaped) and self._is_dealt(escaped, tag):
                 found.append((policies[policy], escaped, name))
         readings = yield from self._readings(server, found, when)
         return int(page[0]), [
@@ -57,11 +57,19 @@ class Lister:
         found = []
         for member in page[1][::2]:
             policy, _, escaped = member.decode("ascii", "replace").partition(":")
-            if policy in policies and key_of(escaped):
-                _, name, _ = self._names.record(policy, key_of(escaped))
+            own, name, _ = self._names.record(policy, key_of(escaped))
+            if policy in policies and key_of(escaped) and own == partition:  # Else it is from other partitions' time.
                 found.append((policies[policy], escaped, name))
         readings = yield from self._readings(partition, found, when)
         return int(page[0]), [reading.ban for reading in readings if reading.ban is not None]
+
+    def _is_dealt(self, escaped: str, tag: str) -> bool:
+        """Return whether a key is dealt to the partition of `tag`: another number of them may have left it there.
+
+        Of one that was cut it cannot be known, and is believed.
+        """
+        tags = self._names.tags
+        return tag in tags if is_cut(escaped) else tag == tags[self._names.partition(key_of(escaped))]
 
     def _readings(
         self, place: Server | int, found: Sequence[tuple[Policy, str, str | bytes]], when: When

@@ -80,8 +80,7 @@ class Server:
         """
         now = monotonic()
         if self._asked is not None and now - self._asked[1] > ASKED_ANEW:
-            self._asked[0].close()
-            self._asked = None
+            self.unask()
             _close_all(self._idle)  # As old as that one, and perhaps as dead.
         try:
             if self._asked is None:
@@ -105,11 +104,15 @@ class Server:
         self.heard(answers)
         self.give(link)
 
-    def close(self) -> None:
-        """Close the connections of threads that nobody uses."""
+    def unask(self) -> None:
+        """Close the connection on which an answer to `probe` is still to come: nobody needs it any more."""
         asked, self._asked = self._asked, None
         if asked is not None:
             asked[0].close()
+
+    def close(self) -> None:
+        """Close the connections of threads that nobody uses."""
+        self.unask()
         idle, self._idle = self._idle, deque()
         _close_all(idle)
 

@@ -118,8 +118,6 @@ def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
         service, path = unquote(path.strip("/")), ""
         if not service:
             raise ConfigError(f"backend: {scheme}:// names no service; write {scheme}://host:{SENTINEL_PORT}/mymaster")
-    elif scheme.endswith("+cluster"):
-        path = ""
     port = SENTINEL_PORT if service else DEFAULT_PORT
     unix = scheme == "redis+unix"
     if unix and not path:
@@ -135,12 +133,13 @@ def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
     except ValueError as error:
         raise ConfigError(f"backend: {error}") from None
     kind = options.pop("connection_class", sync.Connection)
+    cluster = scheme.endswith("+cluster")
+    if cluster and options.get("db"):
+        raise ConfigError(f"backend: database {options['db']}: a cluster has database 0 only; leave it out")
     if service:
         shared = {name: value for name, value in options.items() if name.startswith("ssl")}
         sentinel = {**shared, **sentinel}
-    settings = Settings(
-        addresses, options, kind=kind, cluster=scheme.endswith("+cluster"), service=service, sentinel_options=sentinel
-    )
+    settings = Settings(addresses, options, kind=kind, cluster=cluster, service=service, sentinel_options=sentinel)
     return settings, own
 
 

@@ -23,6 +23,8 @@ PASSING: Final = ("LOADING", "TRYAGAIN", "READONLY", "MASTERDOWN", "BUSY", "CLUS
 """Answers that prove that nothing ran, and that pass."""
 AHEAD: Final = -1.0
 """In the place of a pause: more is said before the answers are heard."""
+BRIEFLY: Final = -2.0
+"""In the place of a pause: answers are waited for half of the time that is left, so that others can still be asked."""
 
 Asks = dict[Server, list[Command]]
 """Commands by server."""
@@ -129,8 +131,9 @@ class Topology:
             question = ("CLUSTER", "SLOTS")
         start = self._next % len(seeds)
         self._next += 1
-        for seed in sorted(seeds[start:] + seeds[:start], key=lambda seed: seed.breaker.doubtful):
-            answers = yield {seed: [question]}, 0.0
+        seeds = sorted(seeds[start:] + seeds[:start], key=lambda seed: seed.breaker.doubtful)
+        for seed in seeds:
+            answers = yield {seed: [question]}, 0.0 if seed is seeds[-1] else BRIEFLY
             answer = answers[seed]
             if isinstance(answer, BackendError) or isinstance(answer[0], RedisError) or not answer[0]:
                 continue
