@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.progress import on_terminal
 
-ADVICE = 'pip install "banhammer-limiter[bench]"'
+ADVICE = 'pip install -e ".[bench]"'
+QUICK = "--quick: only tried whether it runs, no figure above means anything"
 PEER_MODULES = ("apachelogs", "limits", "memcachio", "pymemcache", "pyrate_limiter", "redis", "throttled")
 
 
@@ -44,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     on_terminal("")
-    print(json.dumps(found, indent=2) if options.json else text)
+    if options.json:
+        print(json.dumps({"quick": options.quick, **found}, indent=2))
+    else:
+        print(f"{text}\n\n{QUICK}" if options.quick else text)
     return 0
 
 

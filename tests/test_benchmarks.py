@@ -64,7 +64,7 @@ def test_every_contestant_tells_the_bytes_of_a_key(found: dict[str, Any]) -> Non
 @pytest.mark.parametrize("peer", ["limits", "throttled", "pyrate_limiter"])
 def test_a_missing_peer_is_an_error_that_says_how_to_get_it(peer: str) -> None:
     told = refusal(WITHOUT_A_PACKAGE, command="memory", package=peer)
-    assert told == f'benchmarks: {peer} is not installed; pip install "banhammer-limiter[bench]"\n'
+    assert told == f'benchmarks: {peer} is not installed; pip install -e ".[bench]"\n'
 
 
 def test_zero_rounds_are_refused() -> None:

@@ -126,6 +126,8 @@ def test_no_command_prints_the_secret_of_a_url(
         ("redis://h?patitions=2", "backend: 'patitions' is no setting of a connection"),
         ("redis://h?partitions=0", "backend: partitions=0; write a whole number from 1 to 1,024"),
         ("redis+sentinel://h", "backend: redis+sentinel:// names no service"),
+        ("redis+cluster://h/1", "backend: database 1: a cluster has database 0 only; leave it out"),
+        ("redis+cluster://h?db=2", "backend: database 2: a cluster has database 0 only; leave it out"),
         ("memory://?max_keys=abc", "backend: max_keys=abc; "),
         ("memory://?max_key=5", "backend: unknown setting 'max_key'; did you mean 'max_keys'?"),
     ],

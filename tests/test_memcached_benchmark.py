@@ -22,4 +22,4 @@ def test_a_server_that_is_not_installed_is_an_error_that_says_how_to_get_it() ->
 
 def test_a_missing_client_is_an_error_that_says_how_to_get_it() -> None:
     told = refusal(WITHOUT_A_PACKAGE, command="memcached", package="memcachio")
-    assert told == 'benchmarks: memcachio is not installed; pip install "banhammer-limiter[bench]"\n'
+    assert told == 'benchmarks: memcachio is not installed; pip install -e ".[bench]"\n'

@@ -51,4 +51,4 @@ def test_a_log_that_cannot_be_repeated_is_refused(tmp_path: Path, content: str) 
 
 def test_without_apachelogs_the_benchmark_says_how_to_get_it() -> None:
     told = refusal(WITHOUT_A_PACKAGE, command="replay", package="apachelogs")
-    assert told == 'benchmarks: apachelogs is not installed; pip install "banhammer-limiter[bench]"\n'
+    assert told == 'benchmarks: apachelogs is not installed; pip install -e ".[bench]"\n'
