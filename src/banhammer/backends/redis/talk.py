@@ -23,9 +23,10 @@ from banhammer.errors import BackendError, BackendTimeout
 from banhammer.model import Policy
 
 AT_ONCE: Final = 128
-"""How many charges of a partition, about, are said before the next are made ready."""
-PARTITIONS_AT_ONCE: Final = 8
-"""For how many partitions: with more, a call would hold too few."""
+"""How many charges are said before the next are made ready, so that the server has something to do meanwhile: with
+fewer, the second call costs more than that saves."""
+PARTITIONS_AT_ONCE: Final = 4
+"""How many times as many where the keys are dealt to more than one partition, so that a call does not hold too few."""
 MOST_SPELLED: Final = 1024
 """How many policies are kept as they are sent."""
 
@@ -61,11 +62,7 @@ class Speaker:
         """
         if stop:
             return self._decide_until_denied(charges, until, now)
-        return self._decide(charges, until, now, parts=self._parts(len(charges)) if ahead else 1)
-
-    def _parts(self, count: int) -> int:
-        """Return in how many parts so many charges are said: with two, the servers have something to do meanwhile."""
-        return max(-(-count // self._at_once), 2 if 2 * count > self._at_once else 1)
+        return self._decide(charges, until, now, parts=-(-len(charges) // self._at_once) if ahead else 1)
 
     def _decide_until_denied(self, charges: Sequence[Charge], until: float, now: int | None) -> Deciding:
         outcomes: list[Outcome] = []
@@ -108,7 +105,7 @@ class Speaker:
 
         What most hits need, without a talk of generators.
         """
-        if self._parts(len(charges)) > 1 or not self._topology.known:
+        if len(charges) > self._at_once or not self._topology.known:
             return None
         asks, said = self._say(self._calls(charges, range(len(charges)), None, 0))
         return (asks, said) if len(asks) == 1 else None
