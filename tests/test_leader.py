@@ -31,6 +31,7 @@ class Store:
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
+        self.untils: list[float] = []
         self.goes: list[threading.Event] = [threading.Event() for _ in range(300)]
         self.raises: dict[int, BaseException] = {}
         self.leader = Leader(self.send)
@@ -40,6 +41,7 @@ class Store:
     def send(self, asked: Sequence[int], until: float) -> Sequence[int]:
         number = len(self.calls)
         self.calls.append(list(asked))
+        self.untils.append(until)
         assert self.goes[number].wait(PATIENCE)
         if number in self.raises:
             raise self.raises[number]
@@ -160,7 +162,7 @@ def test_a_leader_that_is_interrupted_before_it_hands_on_the_lead_keeps_it_for_i
     monkeypatch.setattr(gather, "monotonic", lambda: now[0])
     leader = Leader(lambda asked, until: asked)
 
-    def interrupted() -> None:
+    def interrupted(until: float) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -169,8 +171,25 @@ def test_a_leader_that_is_interrupted_before_it_hands_on_the_lead_keeps_it_for_i
             leader.call([1], 1.0)
     with pytest.raises(BackendTimeout):
         leader.call([2], 0.0)
-    now[0] = 1.0 + gather.HASTE
+    now[0] = 1.0 + gather.GRACE
     assert leader.call([3], 2.0) == [3]
+
+
+def test_a_leader_that_outlasts_its_deadline_gives_on_no_lead_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(gather, "monotonic", lambda: now[0])
+    store = Store()
+    store.start(1, until=5)
+    now[0] = monotonic() + 50
+    store.start(2, until=500)
+    store.start(3, until=500)
+    assert (store.calls, store.queued) == ([[1], [2]], 1)
+    store.goes[0].set()
+    store.threads[0].join(PATIENCE)
+    store.start(4, until=500)
+    assert (store.calls, store.queued) == ([[1], [2]], 2)
+    assert store.finish() == {1: [-1], 2: [-2], 3: [-3], 4: [-4]}
+    assert store.calls == [[1], [2], [3, 4]]
 
 
 @pytest.mark.parametrize("leads", [False, True])
@@ -182,7 +201,7 @@ def test_a_thread_that_is_interrupted_while_it_waits_holds_up_nobody(leads: bool
 
     def handler(*_: object) -> None:
         if leads:  # The moment in which the lead was given, and not yet taken.
-            store.leader._hand_over()
+            store.leader._hand_over(store.untils[0])
         raise KeyboardInterrupt
 
     def interrupt() -> None:

@@ -15,6 +15,7 @@ from banhammer import BackendError, Decision, Hit, Policy, Threshold
 from banhammer.backends.redis.wire import Names
 from servers.cluster import Cluster, slot_of
 from servers.ports import HOST, free_port
+from servers.proxy import Proxy
 from servers.sentinel import Sentinel
 from servers.standalone import Standalone
 from servers.waiting import until
@@ -216,14 +217,28 @@ def test_a_master_that_hangs_and_was_replaced_is_asked_no_more(cluster: Cluster,
 
 
 def test_what_another_number_of_partitions_left_behind_is_not_listed(cluster: Cluster, kind: str) -> None:
-    keys = [f"key{number}" for number in range(40)] + ["k" * 200]
+    fewer = Names(8)
+    keys = [f"{number:{width}}" for number in range(300) for width in (3, 200)]
+    stays = {key for key in keys if fewer.record("bans", key)[1] == NAMES.record("bans", key)[1]}
+    assert {len(key) for key in stays} == {3, 200}
+    assert stays < set(keys)
     with Side("sync", f"{cluster.url}?partitions=8", RULES) as before:
         before.hammer.hit_many([Hit(key, "bans") for key in keys for _ in range(2)])
-        assert len(before.call("bans")) == len(keys)
+        assert {ban.key for ban in before.call("bans")} == set(keys)
     with Side(kind, cluster.url, RULES) as side:
-        banned = {key for key in keys if side.call("status", key, "bans").ban is not None}
-        assert {ban.key for ban in side.call("bans")} == banned < set(keys)
-        assert {status.key for status in side.call("status_all") if len(status.key) < 100} == banned - {"k" * 200}
+        assert {ban.key for ban in side.call("bans")} == stays
+        listed = {status.key for status in side.call("status_all")}
+        assert {key for key in listed if len(key) == 3} == {key for key in stays if len(key) == 3}
+        assert all(side.call("status", key, "bans").ban is not None for key in stays)
+
+
+def test_the_first_contact_with_slow_seeds_takes_more_than_one_call_and_comes(cluster: Cluster, kind: str) -> None:
+    first, second, _ = cluster.masters()
+    with Proxy(first.port) as one, Proxy(second.port) as other:
+        one.delay = other.delay = 0.7
+        url = f"redis+cluster://{HOST}:{one.port},{HOST}:{other.port}"
+        with Side(kind, url, RULES, deadline="1s") as side:
+            assert any(not side.hit("key", "counted").degraded for _ in range(3))
 
 
 def test_a_silent_seed_costs_one_deadline_and_no_more(cluster: Cluster, kind: str) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,8 +89,7 @@ class Memcached:
 
     def stop(self) -> None:
         """Stop the process (SIGSTOP): connections are accepted by the system, and nothing answers."""
-        self._process.send(signal.SIGSTOP)
-        until(self._stopped, "stopped, all threads of it")
+        self._process.stop()
 
     def cont(self) -> None:
         """Let a stopped process go on."""
@@ -121,11 +119,6 @@ class Memcached:
     def close(self) -> None:
         """End the server and delete its folder."""
         self._process.close()
-
-    def _stopped(self) -> bool:
-        files = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
-        states = {file.read_text().rpartition(") ")[2][0] for file in files}
-        return states <= {"T"}
 
     def _answers(self) -> bool:
         if not self.running:

@@ -11,6 +11,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from servers.waiting import until
+
 _starter = ThreadPoolExecutor(1, "starts-servers")
 """A death signal is tied to the thread that started the process, so one that lives to the end starts them all."""
 
@@ -45,6 +47,11 @@ class Process:
         assert self._popen is not None
         self._popen.send_signal(number)
 
+    def stop(self) -> None:
+        """Stop the process (SIGSTOP) and wait until all its threads stand still: a signal takes a moment."""
+        self.send(signal.SIGSTOP)
+        until(self._stands, "stopped, all threads of it")
+
     def kill(self) -> None:
         """Kill the process, stopped or not, and wait until it is gone."""
         if self._popen is None:
@@ -63,6 +70,10 @@ class Process:
         atexit.unregister(self.close)
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _stands(self) -> bool:
+        files = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return {file.read_text().rpartition(") ")[2][0] for file in files} <= {"T"}
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:

@@ -108,7 +108,7 @@ class Standalone:
 
     def stop(self) -> None:
         """Stop the process (SIGSTOP): connections are accepted by the system, and nothing answers."""
-        self._process.send(signal.SIGSTOP)
+        self._process.stop()
 
     def cont(self) -> None:
         """Let a stopped process go on."""

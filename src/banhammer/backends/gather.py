@@ -1,6 +1,7 @@
 """Sharing round trips: what callers want at the same moment goes to the store in one call.
 
-Threads: whoever finds nobody sending leads, and takes along what the others queued; one call is in flight. Tasks: at
+Threads: whoever finds nobody sending leads, and takes along what the others queued; one call is in flight, or one more
+where that outlasts its deadline. Tasks: at
 most two calls are in flight, and of those who queue meanwhile half go in the next one; no timer holds anyone back.
 """
 
@@ -26,6 +27,9 @@ SOON: Final = 0.02
 """A share of the deadline: tasks whose time is up so soon are ended together, which spares timers."""
 HASTE: Final = 0.01
 """Seconds; a leader with less left takes nobody along: they may wait longer than it can."""
+
+GRACE: Final = 0.01
+"""Seconds after its deadline at which a leader has lost the lead: it may have been interrupted before it gave it on."""
 
 INTERRUPTED: Final = "the shared call was interrupted"
 
@@ -53,7 +57,7 @@ class _Turn(Generic[Asked, Told]):
 
 
 class Leader(Generic[Asked, Told]):
-    """Shares calls among threads: `send(asked, until)` is called by one at a time, for several."""
+    """Shares calls among threads: `send(asked, until)` is called by one at a time, until its deadline, for several."""
 
     def __init__(self, send: Callable[[Sequence[Asked], float], Sequence[Told]]) -> None:
         self._send = send
@@ -72,7 +76,7 @@ class Leader(Generic[Asked, Told]):
                 turn = _Turn(asked, until)
                 self._waiting.append(turn)
             else:
-                self._led_until = until + HASTE
+                self._led_until = until + GRACE
         if turn is None:
             return self._lead(asked, until)
         try:
@@ -95,7 +99,7 @@ class Leader(Generic[Asked, Told]):
             if turn in self._waiting:
                 self._waiting.remove(turn)
         if turn.leads:
-            self._hand_over()
+            self._hand_over(turn.until)
 
     def _lead(self, asked: Sequence[Asked], until: float) -> Sequence[Told]:
         followers: list[_Turn[Asked, Told]] = []
@@ -110,7 +114,7 @@ class Leader(Generic[Asked, Told]):
             error = failure if isinstance(failure, Exception) else BackendTimeout(INTERRUPTED)
             raise
         finally:
-            self._hand_over()
+            self._hand_over(until)
             at = len(asked)
             for turn in followers:
                 turn.told = told[at : at + len(turn.asked)]
@@ -128,13 +132,16 @@ class Leader(Generic[Asked, Told]):
                 followers.append(turn)
                 room -= len(turn.asked)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, until: float) -> None:
+        """Let the first who waits lead, or nobody; one whose time has been up for long leads no more."""
         with self._mutex:
+            if self._led_until != until + GRACE:
+                return
             if not self._waiting:
                 self._led_until = 0.0
                 return
             turn = self._waiting.popleft()
-            self._led_until = turn.until + HASTE
+            self._led_until = turn.until + GRACE
             turn.leads = True
             turn.gate.release()
 

@@ -200,13 +200,9 @@ class RedisBackend:
             self._keeper.wake()
 
     def _tend(self) -> bool:
-        away = self._topology.away()
-        for server in self._topology.servers():
-            if server in away:
-                server.probe(self._topology.question, self._until())
-                self._topology.doubt()
-            else:  # It is back, or was replaced.
-                server.unask()
+        for server in self._topology.away():
+            server.probe(self._topology.question, self._until())
+            self._topology.doubt()
         by_clock: dict[Clock | None, list[Charge]] = {}
         for charge, clock in self._front.flush():
             by_clock.setdefault(clock, []).append(charge)
@@ -216,7 +212,11 @@ class RedisBackend:
                 outcomes = self._calls.decide(part, clock, self._until(), stop=False)
                 for charge, outcome in zip(part, outcomes, strict=True):
                     self._front.flushed(charge, outcome)
-        return self._front.pending or bool(self._topology.away())
+        away = self._topology.away()
+        for server in self._topology.servers():
+            if server not in away:  # It is back, or was replaced.
+                server.unask()
+        return self._front.pending or bool(away)
 
 
 class AsyncRedisBackend:

@@ -34,7 +34,7 @@ from banhammer.model import Policy
 class Call:
     """Charges that one call decides; it is sent again only where the answer proves that nothing ran."""
 
-    # Here, since only a call that is sent again has any of it of its own, and most are not.
+    # Here, since most calls set nothing of it but `settled`.
     server: Server | None = None
     settled = False
     pause = 0.0

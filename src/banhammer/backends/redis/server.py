@@ -82,25 +82,24 @@ class Server:
         if self._asked is not None and now - self._asked[1] > ASKED_ANEW:
             self.unask()
             _close_all(self._idle)  # As old as that one, and perhaps as dead.
+        asked, self._asked = self._asked, None  # Out of reach meanwhile: a keeper that ends may overlap with the next.
+        link = asked[0] if asked is not None else self.take()
         try:
-            if self._asked is None:
-                link = self.take()
-            else:
-                link = self._asked[0]
+            if asked is not None:
                 if link.error is not None or link.waits(until):
+                    self._asked = asked
                     return
                 link.receive(1, until)  # Too late to say anything.
-            self._asked = link, now
             link.send([question], until)
             if link.waits(until):
+                self._asked = link, now
                 return
             answers = link.receive(1, until)
         except BackendTimeout:
+            self._asked = asked or (link, now)
             return
         except BackendError:
-            self._asked = None
             return
-        self._asked = None
         self.heard(answers)
         self.give(link)
 

@@ -132,8 +132,9 @@ class Topology:
         start = self._next % len(seeds)
         self._next += 1
         seeds = sorted(seeds[start:] + seeds[:start], key=lambda seed: seed.breaker.doubtful)
-        for seed in seeds:
-            answers = yield {seed: [question]}, 0.0 if seed is seeds[-1] else BRIEFLY
+        for at, seed in enumerate(seeds):
+            better = any(not later.breaker.doubtful for later in seeds[at + 1 :])
+            answers = yield {seed: [question]}, BRIEFLY if better else 0.0
             answer = answers[seed]
             if isinstance(answer, BackendError) or isinstance(answer[0], RedisError) or not answer[0]:
                 continue
