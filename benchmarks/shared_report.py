@@ -131,13 +131,16 @@ def _faults_table(faults: Faults) -> list[str]:
     ]
     table = _aligned(rows, right=4)
     table.append(f"no failure of ours by our defaults: {'met' if faults.none_failed else 'not met'}")
-    bounds = f"a store that is stopped: at most {OPEN_MS:g} ms until open, {AFTER_MS:g} ms after"
-    dead = [["until open, ms", "after, ms", "min..max", "slower", "counts, ms", "slower", "of each", "", bounds]]
+    bounds = f"a store that is stopped: each call in {OPEN_MS:g} ms until open, {AFTER_MS:g} ms after"
+    dead = [
+        ["until open", "min..max", "after", "min..max", "slower", "counts", "min..max", "slower", "of each", "", bounds]
+    ]
     for each in faults.dead:
-        calls = [f"{each.until_open.median:.1f}", f"{each.after.median:.3f}", _span(each.after, 3), f"{each.slow}"]
-        counts = [f"{each.counting.median:.3f}", f"{each.paused}", f"{each.calls}"]
-        dead.append([*calls, *counts, "met" if each.met else "not met", each.who])
-    return [*table, "", *_aligned(dead, right=7)]
+        row = [f"{each.until_open.median:.1f}", _span(each.until_open, 1)]
+        row += [f"{each.after.median:.2f}", _span(each.after, 2), f"{each.slow}"]
+        row += [f"{each.counting.median:.2f}", _span(each.counting, 2), f"{each.paused}", f"{each.calls}"]
+        dead.append([*row, "met" if each.met else "not met", each.who])
+    return [*table, "", *_aligned(dead, right=9)]
 
 
 def _costs_object(costs: Costs) -> dict[str, Any]:

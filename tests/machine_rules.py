@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from banhammer import Hit
 from banhammer.core import FRESH, evaluate
-from banhammer.decision import Decision, decide
+from banhammer.decision import Decision
+from banhammer.kinds import decide
 from banhammer.model import MAX_COST, Policy, Record, Threshold
 
 KEY = "203.0.113.9"

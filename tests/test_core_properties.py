@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from banhammer import BanHammer, Hit, Policy, Threshold
 from banhammer.backends.memory import MemoryBackend
 from banhammer.core import FRESH, evaluate, lapses_at, load
-from banhammer.decision import decide
 from banhammer.durations import FOREVER
+from banhammer.kinds import decide
 from banhammer.model import MAX_COST, Record
 from banhammer.testing import ManualClock
 from machine_rules import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from banhammer import Decision, Policy, Threshold
 from banhammer.backends.denials import LIFE
 from banhammer.core import evaluate
-from banhammer.decision import decide
+from banhammer.kinds import decide
 from banhammer.model import Hit, Record
 from fronted import KEY, SECOND, Fronted, World
 

@@ -13,7 +13,7 @@ from banhammer import Decision, Policy, Threshold
 from banhammer.backends import fallback
 from banhammer.backends.fallback import Fallback, divided
 from banhammer.core import Reply
-from banhammer.decision import decide
+from banhammer.kinds import decide
 from banhammer.model import MAX_COST, Hit, OnError, Record
 from banhammer.testing import ManualClock
 from fronted import KEY, SECOND, START, World

@@ -20,7 +20,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "model",
         "core outbox hookspecs actions actions.line actions.settings",
         "decision plugins actions.blocked actions.record actions.endpoint actions.stream",
-        "actions.report worker.terms worker.agenda worker.running worker.saying",
+        "kinds actions.report worker.terms worker.agenda worker.running worker.saying",
         "actions.builtin escalations worker.crew worker.courier",
         "worker.worker",
         "worker",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from banhammer import BanHammer, Hit, Policy, Threshold
 from banhammer.backends.memory import MemoryBackend
 from banhammer.core import FRESH, ban, evaluate, lift, load
-from banhammer.decision import decide
 from banhammer.durations import DAY, FOREVER, SECOND
+from banhammer.kinds import decide
 from banhammer.model import MAX_COST, MAX_PERIOD, MAX_RATE, MAX_STRIKES, Record
 from banhammer.testing import ManualClock
 from machine_rules import (

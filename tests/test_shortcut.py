@@ -15,7 +15,7 @@ from banhammer import BanHammer, Decision, Hit, Policy, Threshold
 from banhammer.backends import shortcut
 from banhammer.backends.memory import MemoryBackend
 from banhammer.core import FRESH, Reply, ban, evaluate, lift, load
-from banhammer.decision import decide
+from banhammer.kinds import decide
 from banhammer.model import Record
 from banhammer.testing import ManualClock
 from machine_rules import START, costs, policies, steps, steps_back

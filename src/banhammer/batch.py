@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import cast, overload
 
 from banhammer.core import Reply
-from banhammer.decision import Calm, Decision, admitted, listed
+from banhammer.decision import Calm, Decision
+from banhammer.kinds import admitted, listed
 from banhammer.model import Hit, Policy
 from banhammer.rulebook import Rulebook
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from banhammer.backends import Backend
-from banhammer.decision import to_seconds
+from banhammer.durations import to_seconds
 from banhammer.errors import ConfigError
 from banhammer.hammer import BanHammer as _BanHammer
 from banhammer.model import Clock, Escalation, Policy, Status, Threshold

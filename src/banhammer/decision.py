@@ -1,7 +1,6 @@
 """The decision: a store's raw facts, and what follows from them, derived once for all stores.
 
-Each kind of decision keeps what differs; everything else is computed when it is read, so that a hit pays only for
-what the application looks at.
+Everything but those facts is computed when it is read, so that a hit pays only for what the application looks at.
 """
 
 from __future__ import annotations
@@ -9,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
-from banhammer.core import Reply, count_at, drained_at
-from banhammer.durations import FOREVER
-from banhammer.model import Hit, Policy, Record, Verdict
+from banhammer.core import count_at, drained_at
+from banhammer.durations import seconds_until, to_seconds
+from banhammer.model import Policy, Record, Verdict
 
 
 class Context:
@@ -49,9 +48,8 @@ class Decision:
     what enforcement would have said). `key`: who was counted. Decisions are compared by all that they say.
     """
 
-    __slots__ = ()  # Each kind below has only the slots that it needs: they are quicker to make and to free.
+    __slots__ = ()  # Each kind has only the slots that it needs: they are quicker to make and to free.
 
-    # Kinds are made without __init__: storing the slots one by one costs half as much as a call.
     allowed: bool = False  # These three have values, so that a test double made from the class has them too.
     verdict: Verdict = "throttled"
     key: str = ""
@@ -224,39 +222,6 @@ class FullDecision(Decision):
     __slots__ = ("_context", "_cost", "_now", "_policy", "_record", "allowed", "key", "verdict")
 
 
-class Admission(Decision):
-    """The decision on one unit that fitted under an enforced policy: what is always the same stands in the class."""
-
-    __slots__ = ("_now", "_policy", "_record", "key")
-
-    allowed = True
-    verdict = "allowed"
-    _cost = 1
-    _context = PLAIN
-
-
-class Throttled(Decision):
-    """The decision on one unit that a throttle denied, under an enforced policy."""
-
-    __slots__ = ()
-
-    allowed = False
-    verdict = "throttled"
-    _cost = 1
-    _context = PLAIN
-
-
-class Banned(Decision):
-    """The decision on one unit of a banned key, under an enforced policy."""
-
-    __slots__ = ()
-
-    allowed = False
-    verdict = "banned"
-    _cost = 1
-    _context = PLAIN
-
-
 def _remade(*values: object) -> FullDecision:
     """Return the copy of a decision of any kind."""
     decision = FullDecision()
@@ -285,67 +250,3 @@ def rates(policy: Policy, record: Record, now: int) -> dict[str, int] | None:
         return None
     counts = {ring[0]: count_at(ring, now) for ring in record.rings}
     return {name: counts.get(window, 0) for name, window in zip(policy.track, policy.windows, strict=True)}
-
-
-def decide(policy: Policy, hit: Hit, reply: Reply, *, shadow: bool) -> Decision:
-    """Return what `reply` means for the caller who made `hit`."""
-    decision = FullDecision()
-    decision.allowed = shadow or reply.verdict == "allowed"
-    decision.verdict = reply.verdict
-    decision.key = hit.key
-    decision._policy = policy
-    decision._cost = hit.cost
-    decision._now = reply.now
-    decision._record = reply.record
-    if reply.tripped or reply.degraded:
-        decision._context = Context(shadow=shadow, degraded=reply.degraded, tripped=reply.tripped, wait=reply.wait)
-    else:
-        decision._context = SHADOW if shadow else PLAIN
-    return decision
-
-
-def admitted(policy: Policy, key: str, now: int, record: Record | Calm, context: Context = PLAIN) -> FullDecision:
-    """Return the decision for one unit that fitted every threshold, with `record` after it."""
-    decision = FullDecision()
-    decision.allowed = True
-    decision.verdict = "allowed"
-    decision.key = key
-    decision._policy = policy
-    decision._cost = 1
-    decision._now = now
-    decision._record = record
-    decision._context = context
-    return decision
-
-
-def denied(policy: Policy, key: str, now: int, record: Record, verdict: Verdict) -> Decision:
-    """Return the decision for one unit that was denied and changed nothing."""
-    shadow = policy.mode == "shadow"
-    decision = admitted(policy, key, now, record, SHADOW if shadow else PLAIN)
-    decision.allowed = shadow
-    decision.verdict = verdict
-    return decision
-
-
-def listed(policy: Policy, key: str, which: Literal["allow", "deny"], *, shadow: bool) -> Decision:
-    """Return the decision for a key on a list, which asks no store."""
-    decision = FullDecision()
-    decision.allowed = shadow or which == "allow"
-    decision.verdict = "allowed" if which == "allow" else "banned"
-    decision.key = key
-    decision._policy = policy
-    decision._cost = 1
-    decision._now = 0
-    decision._record = Record((0,) * len(policy.thresholds))
-    decision._context = Context(shadow=shadow, listed=which)
-    return decision
-
-
-def to_seconds(micros: int) -> float:
-    """Return Unix seconds; `inf` for `FOREVER`."""
-    return math.inf if micros >= FOREVER else micros / 1e6
-
-
-def seconds_until(then: int, now: int) -> float:
-    """Return the seconds from `now` to `then`, never negative; `inf` where `then` is `FOREVER`."""
-    return math.inf if then >= FOREVER else max(then - now, 0) / 1e6

@@ -1,4 +1,4 @@
-"""Durations at the edges: text or seconds in, integer microseconds inside, text out."""
+"""Times at the edges: durations as text or seconds in, integer microseconds inside, text or seconds out."""
 
 from __future__ import annotations
 
@@ -77,3 +77,13 @@ def format_duration(micros: int) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts)
+
+
+def to_seconds(micros: int) -> float:
+    """Return Unix seconds; `inf` for `FOREVER`."""
+    return math.inf if micros >= FOREVER else micros / 1e6
+
+
+def seconds_until(then: int, now: int) -> float:
+    """Return the seconds from `now` to `then`, never negative; `inf` where `then` is `FOREVER`."""
+    return math.inf if then >= FOREVER else max(then - now, 0) / 1e6

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from banhammer.core import Reply
-from banhammer.decision import to_seconds
+from banhammer.durations import to_seconds
 from banhammer.model import LOCAL_ACTIONS, Ban, Escalation, Hit, Policy
 
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from banhammer.backends import Reading
-from banhammer.decision import rates, rooms, seconds_until, to_seconds
-from banhammer.durations import FOREVER, SECOND, format_duration
+from banhammer.decision import rates, rooms
+from banhammer.durations import FOREVER, SECOND, format_duration, seconds_until, to_seconds
 from banhammer.model import Ban, Mode, Policy, Record
 from banhammer.words import ordinal, rate
 

@@ -12,8 +12,9 @@ from uuid import uuid4
 from banhammer.backends.shortcut import ONE
 from banhammer.batch import Batch, Decisions
 from banhammer.core import Reply
-from banhammer.decision import Decision, listed
+from banhammer.decision import Decision
 from banhammer.durations import Duration
+from banhammer.kinds import listed
 from banhammer.model import Ban, Hit, Status
 from banhammer.rulebook import manual_ban, status_of
 from banhammer.shell import Shell

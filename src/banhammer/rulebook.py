@@ -11,10 +11,11 @@ from banhammer.backends import Reading
 from banhammer.backends.shortcut import ONE, Shortcut, tell
 from banhammer.checks import MAX_SPAN, name_list
 from banhammer.core import Reply
-from banhammer.decision import Decision, decide, rates, rooms, seconds_until, to_seconds
-from banhammer.durations import FOREVER, Duration, parse_duration
+from banhammer.decision import Decision, rates, rooms
+from banhammer.durations import FOREVER, Duration, parse_duration, seconds_until, to_seconds
 from banhammer.errors import ConfigError, UnknownPolicyError
 from banhammer.escalations import of_ban, of_hit
+from banhammer.kinds import decide
 from banhammer.lists import KeyList
 from banhammer.model import MAX_COST, Ban, Clock, Hit, Mode, Policy, Status
 from banhammer.worker import Worker

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from banhammer.backends.shortcut import ANCHOR, Shortcut, tell
 from banhammer.core import Owed, Reply
-from banhammer.decision import Banned, Decision, Throttled, decide, rooms
+from banhammer.decision import Decision, rooms
 from banhammer.durations import FOREVER, SECOND
 from banhammer.forks import renew_after_fork
+from banhammer.kinds import Banned, Throttled, decide
 from banhammer.model import Clock, Hit, Policy
 
 LIFE: Final = SECOND

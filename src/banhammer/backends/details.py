@@ -8,7 +8,7 @@ from uuid import uuid4
 from banhammer import core
 from banhammer.backends import Reading
 from banhammer.core import Reply
-from banhammer.decision import to_seconds
+from banhammer.durations import to_seconds
 from banhammer.model import Ban, Origin, Policy, Record
 
 

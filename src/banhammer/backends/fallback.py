@@ -11,8 +11,8 @@ from banhammer.backends.denials import drop_oldest
 from banhammer.backends.memory import MemoryBackend
 from banhammer.backends.shortcut import tell
 from banhammer.core import Reply
-from banhammer.decision import decide
 from banhammer.durations import FOREVER, SECOND
+from banhammer.kinds import decide
 from banhammer.model import Ban, Clock, Hit, Policy, Record, Threshold
 
 MAX_KNOWN_BANS: Final = 100_000

@@ -1,8 +1,8 @@
 """Sharing round trips: what callers want at the same moment goes to the store in one call.
 
 Threads: whoever finds nobody sending leads, and takes along what the others queued; one call is in flight, or one more
-where that outlasts its deadline. Tasks: at
-most two calls are in flight, and of those who queue meanwhile half go in the next one; no timer holds anyone back.
+where that outlasts its deadline. Tasks: at most two calls are in flight, and of those who queue meanwhile half go in
+the next one; no timer holds anyone back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ SOON: Final = 0.02
 """A share of the deadline: tasks whose time is up so soon are ended together, which spares timers."""
 HASTE: Final = 0.01
 """Seconds; a leader with less left takes nobody along: they may wait longer than it can."""
-
 GRACE: Final = 0.01
 """Seconds after its deadline at which a leader has lost the lead: it may have been interrupted before it gave it on."""
 

@@ -16,7 +16,8 @@ from banhammer.backends import Backend, Immediate, Now, Policies, Reading, Trait
 from banhammer.backends.leaving import Leaving
 from banhammer.backends.shortcut import BatchAnswers, Listener, Shortcut, Table, pack, tell, unpack
 from banhammer.core import FRESH, Reply
-from banhammer.decision import Calm, to_seconds
+from banhammer.decision import Calm
+from banhammer.durations import to_seconds
 from banhammer.errors import ConfigError
 from banhammer.forks import renew_after_fork
 from banhammer.model import Ban, Clock, Hit, Origin, Policy, Record

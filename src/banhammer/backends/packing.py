@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from banhammer.decision import Admission
 from banhammer.durations import FOREVER
+from banhammer.kinds import Admission
 from banhammer.model import MAX_STRIKES, MAX_THRESHOLDS, RING, Record, Ring
 
 _HEAD: Final = struct.Struct(">BIIBd")

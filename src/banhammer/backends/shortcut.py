@@ -17,8 +17,9 @@ from time import monotonic_ns, time_ns
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from banhammer import core
-from banhammer.decision import PLAIN, SHADOW, Admission, Calm, Decision, admitted, denied
+from banhammer.decision import PLAIN, SHADOW, Calm, Decision
 from banhammer.durations import FOREVER
+from banhammer.kinds import Admission, admitted, denied
 from banhammer.model import Clock, Hit, Policy, Record
 
 ONE: Final = 1

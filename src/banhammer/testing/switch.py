@@ -15,8 +15,9 @@ from typing import Any, Final
 from banhammer.backends.shortcut import tell
 from banhammer.batch import Decisions
 from banhammer.core import Reply
-from banhammer.decision import Decision, decide
+from banhammer.decision import Decision
 from banhammer.hammer import AsyncBanHammer, BanHammer
+from banhammer.kinds import decide
 from banhammer.model import Hit, Record
 from banhammer.shell import Shell
 

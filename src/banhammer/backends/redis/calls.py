@@ -15,7 +15,7 @@ from banhammer.backends.gather import Gatherer, Leader
 from banhammer.backends.redis.drivers import aask, adrive, ask, drive
 from banhammer.backends.redis.server import Server, forget_closed
 from banhammer.backends.redis.talk import Speaker
-from banhammer.backends.redis.topology import Answers, Topology
+from banhammer.backends.redis.topology import Topology
 from banhammer.backends.redis.wire import Names
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.backends.shortcut import tell
@@ -97,11 +97,9 @@ class ThreadCalls:
         prompt = speaker.prompt(charges)
         if prompt is None:
             return drive(speaker.decide(charges, until=until, now=None, ahead=True), until)
-        asks, said = prompt
-        ((server, commands),) = asks.items()
-        answers: Answers = {server: ask(server, commands, until)}
+        server, commands, said = prompt
         outcomes: list[Any] = [None] * len(charges)
-        waiting = speaker.hear(said, answers, outcomes)
+        waiting = speaker.hear(said, {server: ask(server, commands, until)}, outcomes)
         if waiting:
             drive(speaker.rest(waiting, outcomes, until), until)
         return outcomes
@@ -179,11 +177,9 @@ class TaskCalls:
         prompt = speaker.prompt(charges)
         if prompt is None:
             return await adrive(speaker.decide(charges, until=until, now=None), until)
-        asks, said = prompt
-        ((server, commands),) = asks.items()
-        answers: Answers = {server: await aask(server, commands, until)}
+        server, commands, said = prompt
         outcomes: list[Any] = [None] * len(charges)
-        waiting = speaker.hear(said, answers, outcomes)
+        waiting = speaker.hear(said, {server: await aask(server, commands, until)}, outcomes)
         if waiting:
             await adrive(speaker.rest(waiting, outcomes, until), until)
         return outcomes

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from banhammer.backends.names import escape, unescape
-from banhammer.decision import to_seconds
-from banhammer.durations import FOREVER
+from banhammer.durations import FOREVER, to_seconds
 from banhammer.escalations import delivered
 from banhammer.model import Escalation, Origin, Threshold
 

@@ -57,8 +57,8 @@ class Lister:
         found = []
         for member in page[1][::2]:
             policy, _, escaped = member.decode("ascii", "replace").partition(":")
-            own, name, _ = self._names.record(policy, key_of(escaped))
-            if policy in policies and key_of(escaped) and own == partition:  # Else it is from other partitions' time.
+            if policy in policies and key_of(escaped) and self._is_dealt(escaped, self._names.tags[partition]):
+                _, name, _ = self._names.record(policy, key_of(escaped))
                 found.append((policies[policy], escaped, name))
         readings = yield from self._readings(partition, found, when)
         return int(page[0]), [reading.ban for reading in readings if reading.ban is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from banhammer import core
 from banhammer.backends import Reading
 from banhammer.backends.names import escape, is_cut, unescape
-from banhammer.decision import to_seconds
+from banhammer.durations import to_seconds
 from banhammer.model import Ban, Origin, Policy, Record
 
 

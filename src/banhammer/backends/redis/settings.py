@@ -96,7 +96,7 @@ class Settings:
         asyncs, threads = _TWINS[self._kind]
         kind = asyncs if aio_ else threads
         made = kind(**options, socket_timeout=timeout, socket_connect_timeout=timeout, driver_info=None, protocol=2)
-        made.retry = (AioRetry if aio_ else Retry)(NoBackoff(), 0)  # Given to it, it would be copied: half the time.
+        made.retry = (AioRetry if aio_ else Retry)(NoBackoff(), 0)  # Given to it, it is copied: most of the time.
         return made
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from banhammer.backends.gather import BATCH
 from banhammer.backends.redis.call import Call
+from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
 from banhammer.backends.redis.wire import STOP, Names, Spelled, others
@@ -100,15 +101,18 @@ class Speaker:
             yield from self.rest(waiting, outcomes, until)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def prompt(self, charges: Sequence[Charge]) -> tuple[Asks, Said] | None:
-        """Return what to say to the one server that decides the charges, for `hear`; `None`: `decide` must.
+    def prompt(self, charges: Sequence[Charge]) -> tuple[Server, list[Command], Said] | None:
+        """Return the one server that decides the charges, and what to say, for `hear`; `None`: `decide` must.
 
         What most hits need, without a talk of generators.
         """
         if len(charges) > self._at_once or not self._topology.known:
             return None
         asks, said = self._say(self._calls(charges, range(len(charges)), None, 0))
-        return (asks, said) if len(asks) == 1 else None
+        if len(asks) > 1:
+            return None
+        ((server, commands),) = asks.items()
+        return server, commands, said
 
     def rest(self, waiting: list[Call], outcomes: list[Outcome | None], until: float) -> Deciding:
         """Ask what was not decided yet, and again as long as there is time."""

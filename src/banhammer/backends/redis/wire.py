@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from binascii import crc_hqx
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -26,6 +25,7 @@ ADMITTED: Final = b"\0\1\0"
 behind it."""
 STOP, INJECTED, FULL, REPEATS = 1, 2, 4, 8
 BANS, ESCALATIONS = 1, 2
+"""What a policy needs of its partition beside the records: the index of bans with its details, and the stream."""
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
@@ -146,8 +146,11 @@ def others(names: Names, partition: int) -> list[tuple[int, bytes]]:
     """Return what a call names behind the records, by what its policies need: how many names, and as they are sent."""
     bans = [names.bans(partition), names.details(partition)]
     escalations = [names.escalations(partition), names.dropped(partition), names.order(partition)]
-    needed: Sequence[list[str]] = ([], bans, escalations, bans + escalations)
-    return [(len(each), b"".join([argument(name.encode()) for name in each])) for each in needed]
+    found = []
+    for needs in range((BANS | ESCALATIONS) + 1):
+        needed = bans * bool(needs & BANS) + escalations * bool(needs & ESCALATIONS)
+        found.append((len(needed), b"".join([argument(name.encode()) for name in needed])))
+    return found
 
 
 def pack_charge(place: int, charge: Charge) -> bytes:
