@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
+from select import select
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ class Answering:
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []
+        self._at_work = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -44,16 +46,25 @@ class Answering:
         return f"redis://{HOST}:{self.port}"
 
     def say(self, words: str, times: int = 1_000_000, of: str = "EVALSHA") -> None:
-        """Answer with `words`, as they are sent but for the line's end, from now on."""
-        self.words, self.of, self.times = words, of, times
+        """Answer with `words`, as they are sent but for the line's end, whatever is sent from now on.
+
+        What was sent before is answered first, as was said then, also where nobody waits for it any more.
+        """
+        while True:
+            with self._at_work:
+                if not select([self._listener, *self._open], [], [], 0)[0]:
+                    self.words, self.of, self.times = words, of, times
+                    return
 
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
-            except OSError:
+                select([self._listener], [], [])
+                with self._at_work:
+                    client, _ = self._listener.accept()
+                    self._open.append(client)
+            except (OSError, ValueError):  # It was closed, before the accept or before the wait.
                 return
-            self._open.append(client)
             thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -61,11 +72,15 @@ class Answering:
     def _serve(self, client: socket.socket) -> None:
         requests, replies = Messages(), Messages()
         with client, socket.create_connection((HOST, self._target)) as server:
-            while data := _read(client):
-                for request in requests.feed(data):
-                    with suppress(OSError):  # Whoever asked has given up.
-                        client.sendall(self._answer(request, server, replies))
-            self._open.remove(client)
+            while client in self._open:
+                select([client], [], [])
+                with self._at_work:
+                    data = _read(client)
+                    for request in requests.feed(data):
+                        with suppress(OSError):  # Whoever asked has given up.
+                            client.sendall(self._answer(request, server, replies))
+                    if not data:
+                        self._open.remove(client)
 
     def _answer(self, request: bytes, server: socket.socket, replies: Messages) -> bytes:
         if self.times and command(request) == self.of:
