@@ -115,6 +115,8 @@ class DenialCache:
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, Denial]] = {}
+        self.tables: Final = self._tables.values()
+        """The entries of each policy by key, as they are at any time."""
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -250,11 +252,6 @@ class DenialCache:
                     yield key, owed
             elif not entry.late and now >= entry.end:
                 table.pop(key, None)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is cached at all."""
-        return not any(self._tables.values())
 
     def holds(self, policy: Policy) -> bool:
         """Return whether anything is cached that may have to be told, or forgotten."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
-from weakref import proxy
 
 from banhammer.errors import BackendTimeout
 
@@ -152,7 +152,6 @@ class Gatherer(Generic[Asked, Told]):
     """
 
     def __init__(self, send: Callable[[Sequence[Asked], float], Awaitable[Sequence[Told]]], deadline: float) -> None:
-        self._loop: asyncio.AbstractEventLoop = proxy(asyncio.get_running_loop())  # Weak, as they are kept by loop.
         self._send = send
         self._deadline = deadline
         self._waiting: deque[_Ride[Asked, Told]] = deque()
@@ -177,7 +176,7 @@ class Gatherer(Generic[Asked, Told]):
 
     def _join(self, asked: Sequence[Asked], until: float) -> asyncio.Future[Sequence[Told]]:
         """Queue what is asked for the next flight."""
-        future: asyncio.Future[Sequence[Told]] = self._loop.create_future()
+        future: asyncio.Future[Sequence[Told]] = get_running_loop().create_future()
         self._waiting.append((asked, future, until))
         if self._flying < IN_FLIGHT:
             try:
@@ -191,7 +190,7 @@ class Gatherer(Generic[Asked, Told]):
 
     def _set_timer(self, until: float) -> None:
         """One timer for all, set for whoever came first: each may wait as long as the others."""
-        self._timer = self._loop.call_later(max(until - monotonic(), 0), self._expire)
+        self._timer = get_running_loop().call_later(max(until - monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
         self._timer = None  # First: whatever comes in between, the next caller sets another.
@@ -211,7 +210,7 @@ class Gatherer(Generic[Asked, Told]):
         """Let the calls in flight end."""
         while self._flying:
             if self._landed is None or self._landed.done():
-                self._landed = self._loop.create_future()
+                self._landed = get_running_loop().create_future()
             await asyncio.shield(self._landed)  # Shielded: whoever else closes waits for the same one.
         if self._timer is not None:
             self._timer.cancel()
@@ -221,7 +220,7 @@ class Gatherer(Generic[Asked, Told]):
         self._flying += 1
         riders: list[_Ride[Asked, Told]] = []
         try:
-            flight = self._loop.create_task(self._fly(riders))
+            flight = get_running_loop().create_task(self._fly(riders))
         except BaseException:  # No stack is left, or an eager task was interrupted in its first step.
             self._flying -= 1
             _fail(riders, BackendTimeout(INTERRUPTED))

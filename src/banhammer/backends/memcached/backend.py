@@ -62,7 +62,8 @@ class MemcachedBackend:
         self._store = Store(settings)
         self._keeper = Keeper(self._tend)
         self._front = Front(denial_cache=denial_cache, share=share, wake=self._keeper.wake)
-        self._async = AsyncMemcachedBackend(self)
+        self.aio = AsyncMemcachedBackend(self)
+        """The same store for asyncio."""
         self.renew()
         renew_after_fork(self)
 
@@ -73,12 +74,7 @@ class MemcachedBackend:
         self._leaders: dict[Server, Leader[Charge, Outcome]] = {
             server: Leader(self._send) for server in self._store.servers
         }
-        self._async.renew()
-
-    @property
-    def aio(self) -> AsyncMemcachedBackend:
-        """The same store for asyncio."""
-        return self._async
+        self.aio.renew()
 
     @property
     def damaged(self) -> int:
@@ -148,7 +144,7 @@ class MemcachedBackend:
     def close(self) -> None:
         """Close the connections, and end the threads that served event loops."""
         self._keeper.close()
-        self._async.end_threads()
+        self.aio.end_threads()
         for server in self._store.servers:
             server.close()
 

@@ -73,7 +73,8 @@ class RedisBackend:
         self._keeper = Keeper(self._tend)
         self._front = Front(denial_cache=denial_cache, share=own.get("local_share", 1), wake=self._keeper.wake)
         self._inherited: list[object] = []
-        self._async = AsyncRedisBackend(self)
+        self.aio = AsyncRedisBackend(self)
+        """The same store for asyncio."""
         self.renew()
         renew_after_fork(self)
 
@@ -84,11 +85,6 @@ class RedisBackend:
         self._speaker.renew()
         self._calls.renew()
         self._task_calls.renew()
-
-    @property
-    def aio(self) -> AsyncRedisBackend:
-        """The same store for asyncio."""
-        return self._async
 
     @property
     def damaged(self) -> int:

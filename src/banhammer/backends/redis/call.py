@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
@@ -19,8 +19,9 @@ from banhammer.backends.redis.wire import (
     FULL,
     INJECTED,
     NUMBERS,
+    PLAIN,
     REPEATS,
-    Spelled,
+    Spelling,
     argument,
     pack_charge,
     unpack_reply,
@@ -28,7 +29,6 @@ from banhammer.backends.redis.wire import (
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
-from banhammer.model import Policy
 
 
 class Call:
@@ -43,47 +43,55 @@ class Call:
     _script: Script = EVALUATE
     _known = True
 
-    def __init__(self, partition: int, nonce: bytes, now: int | None, flags: int) -> None:
+    def __init__(
+        self,
+        partition: int,
+        charges: Sequence[Charge],
+        places: Sequence[int],
+        spelling: Spelling,
+        nonce: bytes,
+        now: int | None,
+        flags: int,
+    ) -> None:
+        """Make what is sent to decide the `charges` at `places`, all of one partition, in that order."""
         self.partition = partition
-        self.charges: list[Charge] = []
-        self.places: list[int] = []
+        self.places = places
         """Where the outcome of each charge goes."""
-        self.names: list[bytes] = []
-        """The name of each charge's record, as it is sent."""
-        self.cut: dict[int, str] = {}
-        """The members in the index of bans of those whose names were cut, by their place in the call, from 1."""
+        self._charges = charges
         self._nonce = nonce
-        self._now = now
-        self._flags = flags if now is None else flags + INJECTED
-
-    def seal(self, spell: Callable[[Policy], Spelled], others: Sequence[tuple[int, bytes]]) -> None:
-        """Make what is sent, now that nothing is added any more.
-
-        `spell`: returns a policy as it is sent. `others`: the partition's names, by what policies need of them.
-        """
-        places: dict[int, int] = {}
+        ordinals: dict[int, int] = {}
+        names: list[bytes] = []
         policies: list[bytes] = []
         hits: list[bytes] = []
-        latest, place, needs = None, 0, 0
-        for charge in self.charges:
-            if charge.policy is not latest:  # By identity: two shells on one store may give a name to two of them.
-                latest = charge.policy
-                place = places.setdefault(id(latest), len(places))
-                if place == len(policies):
-                    spelled = spell(latest)
+        cut: dict[int, str] = {}
+        latest, ordinal, needs = None, 0, 0
+        name_of = spelling.names.argument
+        for place in places:
+            charge = charges[place]
+            hit, policy = charge.hit, charge.policy
+            if policy is not latest:  # By identity: two shells on one store may give a name to two of them.
+                latest = policy
+                ordinal = ordinals.setdefault(id(policy), len(ordinals))
+                if ordinal == len(policies):
+                    spelled = spelling.policy(policy)
                     policies.append(spelled.sent)
                     needs |= spelled.needs
-            hits.append(pack_charge(place, charge))
-        names = self.names
+            _, name, member = name_of(policy.name, hit.key)
+            names.append(name)
+            if member:
+                cut[len(names)] = member
+            plain = charge.owed is None and hit.cost == 1 and not (hit.guard or charge.peek)
+            hits.append(PLAIN[ordinal] if plain else pack_charge(ordinal, charge))
         if len(names) > 1 and len(set(names)) < len(names):
-            self._flags |= REPEATS
-        count, shared = others[needs]
+            flags |= REPEATS
+        count, shared = spelling.others[partition][needs]
         count += len(names)
-        now = EMPTY if self._now is None else argument(b"%d" % self._now)
-        members = argument(json.dumps(self.cut).encode()) if self.cut else EMPTY
+        self._flags = flags if now is None else flags | INJECTED
         self._size = b"*%d\r\n" % (8 + count + len(policies))
-        self._before_flags = b"".join((NUMBERS[count], *names, shared, argument(b"".join(hits)), now))
-        self._after_flags = b"".join((argument(self._nonce), members, *policies))
+        told = EMPTY if now is None else argument(b"%d" % now)
+        self._before_flags = b"".join((NUMBERS[count], *names, shared, argument(b"".join(hits)), told))
+        members = argument(json.dumps(cut).encode()) if cut else EMPTY
+        self._after_flags = b"".join((argument(nonce), members, *policies))
 
     def commands(self) -> list[Command]:
         """Return what to send; the last answer is the call's."""
@@ -131,7 +139,9 @@ class Call:
         if self._script is EVALUATE:
             server.breaker.decided()
             told: Any  # Stands for a Reply.
-            for number, (index, charge, packed) in enumerate(zip(self.places, self.charges, replies, strict=False), 1):
+            charges = self._charges
+            for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
+                charge = charges[index]
                 plain = packed.__class__ is int or packed.startswith(ADMITTED)
                 if not plain or charge.hit.cost != 1 or charge.policy.mode == "shadow":
                     outcomes[index] = unpack_reply(packed, at, nonce, number)

@@ -35,7 +35,7 @@ class Reach:
 
     def server_of(self, key: str) -> Server | None:
         """Return the server of a key, `None` where that has to be learned first."""
-        return self._topology.holder(self._names.partition(key))
+        return self._topology.holder(0 if self.only_one else self._names.partition(key))
 
     def away(self, server: Server | None) -> BackendError | None:
         """Return at once what an open breaker says, unless another server may have taken over."""

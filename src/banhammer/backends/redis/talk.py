@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -18,18 +18,15 @@ from banhammer.backends.redis.call import Call
 from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
-from banhammer.backends.redis.wire import STOP, Names, Spelled, others
+from banhammer.backends.redis.wire import STOP, Names, Spelling
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.errors import BackendError, BackendTimeout
-from banhammer.model import Policy
 
 AT_ONCE: Final = 128
 """How many charges are said before the next are made ready, so that the server has something to do meanwhile: with
 fewer, the second call costs more than that saves."""
 PARTITIONS_AT_ONCE: Final = 4
 """How many times as many where the keys are dealt to more than one partition, so that a call does not hold too few."""
-MOST_SPELLED: Final = 1024
-"""How many policies are kept as they are sent."""
 
 Deciding = Generator[tuple[Asks, float], Answers, list[Outcome]]
 Said = list[tuple[Server, Call, int]]
@@ -42,8 +39,7 @@ class Speaker:
     def __init__(self, topology: Topology, names: Names) -> None:
         self._topology = topology
         self._names = names
-        self._spelled: dict[int, Spelled] = {}
-        self._others = [others(names, partition) for partition in range(len(names.tags))]
+        self._spelling = Spelling(names)
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
         self.renew()
@@ -164,29 +160,20 @@ class Speaker:
     def _calls(self, charges: Sequence[Charge], places: range, now: int | None, flags: int) -> list[Call]:
         """Return the calls that decide the charges: those of a partition together, as far as a call may hold."""
         calls: list[Call] = []
-        open_calls: dict[int, Call] = {}
-        name_of = self._names.argument
-        for index in places:
-            charge = charges[index]
-            partition, name, member = name_of(charge.policy.name, charge.hit.key)
-            call = open_calls.get(partition)
-            if call is None or len(call.places) >= BATCH:
+        for partition, dealt in self._dealt(charges, places).items():
+            for start in range(0, len(dealt), BATCH):
+                part = dealt[start : start + BATCH]
                 nonce = b"%b-%d" % (self._origin, next(self._serial))
-                call = open_calls[partition] = Call(partition, nonce, now, flags)
-                calls.append(call)
-            call.charges.append(charge)
-            call.places.append(index)
-            call.names.append(name)
-            if member:
-                call.cut[len(call.names)] = member
-        for call in calls:
-            call.seal(self._spell, self._others[call.partition])
+                calls.append(Call(partition, charges, part, self._spelling, nonce, now, flags))
         return calls
 
-    def _spell(self, policy: Policy) -> Spelled:
-        known = self._spelled.get(id(policy))
-        if known is None:  # What is kept holds the policy, so that no other can have its id.
-            if len(self._spelled) >= MOST_SPELLED:
-                self._spelled.clear()
-            known = self._spelled[id(policy)] = Spelled(policy)
-        return known
+    def _dealt(self, charges: Sequence[Charge], places: range) -> Mapping[int, Sequence[int]]:
+        """Return the places of the charges by partition."""
+        if len(self._names.tags) == 1:
+            return {0: places}
+        dealt: dict[int, list[int]] = {}
+        name_of = self._names.argument
+        for place in places:
+            charge = charges[place]
+            dealt.setdefault(name_of(charge.policy.name, charge.hit.key)[0], []).append(place)
+        return dealt

@@ -29,12 +29,13 @@ BANS, ESCALATIONS = 1, 2
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
-_PLAIN: Final = tuple([_HIT.pack(place, HIT, 1, 0, 0, 0) for place in range(256)])
+PLAIN: Final = tuple([_HIT.pack(place, HIT, 1, 0, 0, 0) for place in range(256)])
 """A hit of one unit that owes nothing, by its policy's place in the call: what most are."""
 _POLICY: Final = struct.Struct(">BBBd")
 _THRESHOLD: Final = struct.Struct(">dddBHI")
 _NUMBER: Final = struct.Struct(">d")
 _KNOWN_NAMES: Final = 16_384
+_KNOWN_POLICIES: Final = 1_024
 
 
 def slot_of(tag: str) -> int:
@@ -132,7 +133,7 @@ def pack_policy(policy: Policy) -> bytes:
 
 
 class Spelled:
-    """A policy as it is sent, and which of a partition's names it needs: see `others`. It keeps the policy alive."""
+    """A policy as it is sent, and which of a partition's names it needs: see `_others`. It keeps the policy alive."""
 
     __slots__ = ("needs", "policy", "sent")
 
@@ -142,7 +143,25 @@ class Spelled:
         self.needs = BANS * (policy.top >= 0) + ESCALATIONS * escalates(policy)
 
 
-def others(names: Names, partition: int) -> list[tuple[int, bytes]]:
+class Spelling:
+    """Names and policies as they are sent. `others`: for each partition, what `_others` returns."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.others = [_others(names, partition) for partition in range(len(names.tags))]
+        self._policies: dict[int, Spelled] = {}
+
+    def policy(self, policy: Policy) -> Spelled:
+        """Return a policy as it is sent."""
+        known = self._policies.get(id(policy))
+        if known is None:  # What is kept holds the policy, so that no other can have its id.
+            if len(self._policies) >= _KNOWN_POLICIES:
+                self._policies.clear()
+            known = self._policies[id(policy)] = Spelled(policy)
+        return known
+
+
+def _others(names: Names, partition: int) -> list[tuple[int, bytes]]:
     """Return what a call names behind the records, by what its policies need: how many names, and as they are sent."""
     bans = [names.bans(partition), names.details(partition)]
     escalations = [names.escalations(partition), names.dropped(partition), names.order(partition)]
@@ -156,8 +175,6 @@ def others(names: Names, partition: int) -> list[tuple[int, bytes]]:
 def pack_charge(place: int, charge: Charge) -> bytes:
     """Return a charge as the script reads it; `place` is its policy's place in the call."""
     hit, owed = charge.hit, charge.owed
-    if owed is None and not charge.peek and not hit.guard and hit.cost == 1:
-        return _PLAIN[place]
     mode = PEEK if charge.peek else GUARD if hit.guard else HIT
     if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
         return _HIT.pack(place, mode, hit.cost, 0, 0, 0)
