@@ -377,6 +377,40 @@ def test_a_loop_that_ends_in_the_middle_of_calls_leaves_nothing_behind() -> None
     asyncio.run(leave())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_what_waits_on_a_closed_loop_is_sent_by_no_other() -> None:
+    sent: list[int] = []
+
+    async def send(asked: Sequence[int], until: float) -> Sequence[int]:
+        sent.extend(asked)
+        await asyncio.sleep(PATIENCE)
+        return asked
+
+    async def ask(gatherer: Gatherer[int, int], number: int) -> Sequence[int]:
+        return await gatherer.call((number,), monotonic() + PATIENCE)
+
+    async def begin() -> list[asyncio.Task[Sequence[int]]]:
+        gatherer: Gatherer[int, int] = Gatherer(send, deadline=PATIENCE)
+        calls = [asyncio.create_task(ask(gatherer, each)) for each in range(3 * FEW)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return calls
+
+    async def go_on() -> None:
+        gc.collect()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    closed = asyncio.new_event_loop()
+    calls = closed.run_until_complete(begin())
+    closed.close()
+    before = list(sent)
+    del closed, calls
+    asyncio.run(go_on())
+    assert 1 < len(before) < 3 * FEW
+    assert sent == before
+
+
 def test_a_flight_that_dies_of_anything_leaves_nobody_waiting() -> None:
     async def tell_nonsense(asked: Sequence[int], until: float) -> Any:
         await asyncio.sleep(0)

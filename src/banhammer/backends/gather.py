@@ -220,7 +220,8 @@ class Gatherer(Generic[Asked, Told]):
         self._flying += 1
         riders: list[_Ride[Asked, Told]] = []
         try:
-            flight = get_running_loop().create_task(self._fly(riders))
+            # By the loop of those who wait: where that is closed, another may be running when this is collected.
+            flight = self._waiting[0][1].get_loop().create_task(self._fly(riders))
         except BaseException:  # No stack is left, or an eager task was interrupted in its first step.
             self._flying -= 1
             _fail(riders, BackendTimeout(INTERRUPTED))
