@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 LONGEST: Final = 120
 """Characters of an escaped key in a name; a longer one is cut and completed by a digest."""
 
-_UNSAFE: Final = re.compile(rb"[^A-Za-z0-9_.:~-]")
 _DIGEST: Final = 16
 
 
 def escape(key: str) -> str:
     """Return `key` in safe characters, no two keys alike."""
-    raw = key.encode("utf-8", "surrogatepass")
-    return _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], raw).decode("ascii")
+    return quote_from_bytes(key.encode("utf-8", "surrogatepass"), safe=":")
 
 
 def unescape(text: str) -> str:

@@ -6,11 +6,11 @@ No I/O here: what is asked is a generator, as in `talk`.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from banhammer import core
 from banhammer.backends import Policies, Reading
-from banhammer.backends.names import is_cut
+from banhammer.backends.names import is_cut, shorten
 from banhammer.backends.redis.asking import Asker, Command, Verb, When, time_of
 from banhammer.backends.redis.readings import key_of, reading_of
 from banhammer.backends.redis.server import Server
@@ -20,6 +20,16 @@ from banhammer.model import Policy
 
 PAGE: Final = 500
 """About how many keys one step looks at."""
+
+
+class _Found(NamedTuple):
+    """A record that was found: its name, and where the details of its ban would be."""
+
+    policy: Policy
+    key: str
+    name: str
+    details: str
+    member: str
 
 
 class Lister:
@@ -41,10 +51,8 @@ class Lister:
         (page,) = yield from self._asker.say(server, [("SCAN", cursor, "MATCH", "bh:{*}:*", "COUNT", PAGE)])
         found = []
         for name in dict.fromkeys(page[1]):
-            tag, _, rest = name.decode("ascii", "replace").removeprefix("bh:{").partition("}:")
-            policy, _, escaped = rest.partition(":")
-            if policy in policies and key_of(escaped) and self._is_dealt(escaped, tag):
-                found.append((policies[policy], escaped, name))
+            tag, _, member = name.decode("ascii", "replace").removeprefix("bh:{").partition("}:")
+            found += self._found(member, tag, policies)
         readings = yield from self._readings(server, found, when)
         return int(page[0]), [
             reading for reading in readings if core.lapses_at(policies[reading.policy], reading.record) > reading.now
@@ -54,46 +62,46 @@ class Lister:
         """Return the next cursor (0: the end) and the bans in force of one step through a partition's index."""
         command = ("ZSCAN", self._names.bans(partition), cursor, "COUNT", PAGE)
         (page,) = yield from self._asker.ask(partition, [command], when.until)
+        tag = self._names.tags[partition]
         found = []
         for member in page[1][::2]:
-            policy, _, escaped = member.decode("ascii", "replace").partition(":")
-            if policy in policies and key_of(escaped) and self._is_dealt(escaped, self._names.tags[partition]):
-                _, name, _ = self._names.record(policy, key_of(escaped))
-                found.append((policies[policy], escaped, name))
+            found += self._found(member.decode("ascii", "replace"), tag, policies)
         readings = yield from self._readings(partition, found, when)
         return int(page[0]), [reading.ban for reading in readings if reading.ban is not None]
 
-    def _is_dealt(self, escaped: str, tag: str) -> bool:
-        """Return whether a key is dealt to the partition of `tag`: another number of them may have left it there.
+    def _found(self, member: str, tag: str, policies: Policies) -> list[_Found]:
+        """Return the key that a member of the index of bans, or the end of a record's name, spells; `[]` for none.
 
-        Of one that was cut it cannot be known, and is believed.
+        Of another number of partitions it may have been left where it is not dealt to; of a key that was cut that
+        cannot be known, and is believed.
         """
+        policy, _, escaped = member.partition(":")
+        key = key_of(escaped) if policy in policies else ""
         tags = self._names.tags
-        return tag in tags if is_cut(escaped) else tag == tags[self._names.partition(key_of(escaped))]
+        if not key or not (tag in tags if is_cut(escaped) else tag == tags[self._names.partition(key)]):
+            return []
+        return [
+            _Found(policies[policy], key, f"bh:{{{tag}}}:{policy}:{shorten(escaped)}", f"bh:{{{tag}}}#details", member)
+        ]
 
     def _readings(
-        self, place: Server | int, found: Sequence[tuple[Policy, str, str | bytes]], when: When
+        self, place: Server | int, found: Sequence[_Found], when: When
     ) -> Generator[tuple[Asks, float], Answers, list[Reading]]:
         """Read the records that were found on a server, which may lose some meanwhile, or in a partition."""
         if not found:
             return []
         commands: list[Command] = [("TIME",)]
-        for policy, escaped, name in found:
-            key = key_of(escaped)
-            _, _, member = self._names.record(policy.name, key)
-            tag = (name if isinstance(name, str) else name.decode()).partition("}")[0]  # The record's own partition.
-            details = f"{tag}}}#details"
-            commands += [("GET", name), ("HGET", details, member or f"{policy.name}:{escaped}")]
+        for each in found:
+            commands += [("GET", each.name), ("HGET", each.details, each.member)]
         if isinstance(place, int):
             answers = yield from self._asker.ask(place, commands, when.until, lenient=True)
         else:
             answers = yield from self._asker.say(place, commands, lenient=True)
         at = time_of(answers[0], when.now)
         readings = []
-        for (policy, escaped, _), raw, details in zip(found, answers[1::2], answers[2::2], strict=True):
+        for each, raw, details in zip(found, answers[1::2], answers[2::2], strict=True):
             record = self._asker.parsed(raw)
-            if record is None:
-                continue
-            key = key_of(escaped)
-            readings.append(reading_of(key, policy, record, details if isinstance(details, bytes) else None, at))
+            if record is not None:
+                known = details if isinstance(details, bytes) else None
+                readings.append(reading_of(each.key, each.policy, record, known, at))
         return readings
