@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from redis.retry import Retry
 from answering import Answering
 from banhammer import BackendError, Policy, Threshold
 from servers import programs
+from servers.ports import HOST
 from servers.proxy import Proxy
 from servers.standalone import Standalone
 from servers.waiting import until
@@ -210,7 +212,10 @@ REFUSALS = [
     "-ERR unknown command 'EVALSHA'", "-NOPERM this user has no permissions to run the 'evalsha' command",
     "-NOAUTH Authentication required.", "-MISCONF Errors writing to the AOF file: No space left on device",
     "-NOREPLICAS Not enough good replicas to write.", "-ERR max number of clients reached",
-    "HTTP/1.1 400 Bad Request", "$-1", ":1", "+OK", "*0",
+    "HTTP/1.1 400 Bad Request", "$-1", ":1", "+OK", "*0", "*3\r\n$1\r\nx\r\n:0\r\n:5", "*3\r\n*0\r\n:0\r\n:5",
+    "*3\r\n:1\r\n$1\r\nx\r\n:5", "*3\r\n:5\r\n:0\r\n$-1", "*3\r\n:5\r\n:0\r\n*0", "*3\r\n:5\r\n:0\r\n-ERR x",
+    "*3\r\n:5\r\n:0\r\n$0\r\n", "*3\r\n:5\r\n:0\r\n$1\r\nx", "*4\r\n:5\r\n:0\r\n:5\r\n:6", "*2\r\n:5\r\n:0",
+    "$3\r\nabc",
 ]  # fmt: skip
 
 
@@ -223,6 +228,36 @@ def test_what_the_store_refuses_or_garbles_is_decided_by_the_policy(server: Stan
         front.say("", times=0)
         until(lambda: normal(side), "normal again", seconds=5)
         assert counted(server) == 1
+
+
+def test_what_nobody_asked_for_is_no_answer_to_the_next_caller(server: Standalone, kind: str) -> None:
+    answer = "*3\r\n:5\r\n:0\r\n:6"
+    with Answering(server.port) as front, Side(kind, front.url, RULES) as side:
+        assert side.hit("key", "counted").remaining == HUGE - 1
+        front.say(f"{answer}\r\n{answer}", times=1)
+        side.hit("key", "counted")
+        assert [side.hit("key", "counted").remaining for _ in range(2)] == [HUGE - 2, HUGE - 3]
+
+
+def test_an_answer_that_comes_in_drops_does_not_stretch_the_deadline(kind: str) -> None:
+    drops, written = 20_000, []
+
+    def drip(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            while client.recv(1 << 16):
+                client.sendall(b"*3\r\n:5\r\n:0\r\n$%d\r\n" % drops)
+                for _ in range(drops):
+                    client.sendall(b"x")
+                    written.append(1)
+                    time.sleep(0.0001)
+
+    with socket.create_server((HOST, 0)) as listener, ThreadPoolExecutor(1) as pool:
+        dripping = pool.submit(drip, listener)
+        with Side(kind, f"redis://{HOST}:{listener.getsockname()[1]}", RULES, deadline=f"{DEADLINE}s") as side:
+            timed(side, "key", "counted", 1)
+            dripping.result()
+    assert 10 < len(written) < drops
 
 
 def test_a_server_that_loads_its_data_is_away_until_it_is_done(server: Standalone, kind: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
@@ -21,6 +21,7 @@ from banhammer.backends.redis.wire import (
     NUMBERS,
     PLAIN,
     REPEATS,
+    STOP,
     Spelling,
     argument,
     pack_charge,
@@ -29,6 +30,8 @@ from banhammer.backends.redis.wire import (
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
+
+NO_DECISION: Final = "what it answers is no decision"
 
 
 class Call:
@@ -108,7 +111,11 @@ class Call:
     def hear(self, answer: Any, server: Server, topology: Topology, outcomes: list[Outcome | None]) -> None:
         """Take the answer of `server`: settle the call, or choose how it is sent again."""
         if not isinstance(answer, RedisError):
-            self._take(answer, server, topology, outcomes)
+            try:
+                self._take(answer, server, topology, outcomes)
+            except (AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
+                server.breaker.refused(NO_DECISION)
+                self.settle(outcomes, BackendError(NO_DECISION))
             return
         self._asking, self.server, self.pause, self.away = False, None, 0.0, None
         if isinstance(answer, NoScriptError):
@@ -129,32 +136,32 @@ class Call:
         self._asking = self.server is not None
 
     def _take(self, answer: Any, server: Server, topology: Topology, outcomes: list[Outcome | None]) -> None:
-        self.settled = True
-        if not isinstance(answer, list) or len(answer) < 3:
-            self.settle(outcomes, BackendError("the store answered what is no decision"))
-            return
         now, damaged, *replies = answer
+        fits = len(replies) == len(self.places) or (replies and self._flags & STOP)
+        if answer.__class__ is not list or not fits:
+            raise ValueError(answer)
+        self.settled = True
         topology.damaged += damaged
         at, nonce = int(now), self._nonce
-        if self._script is EVALUATE:
-            server.breaker.decided()
-            told: Any  # Stands for a Reply.
-            charges = self._charges
+        if self._script is not EVALUATE:
             for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
-                charge = charges[index]
-                plain = packed.__class__ is int or packed.startswith(ADMITTED)
-                if not plain or charge.hit.cost != 1 or charge.policy.mode == "shadow":
-                    outcomes[index] = unpack_reply(packed, at, nonce, number)
-                    continue
-                told = Told()
-                outcomes[index] = told
-                told.key = charge.hit.key
-                told._policy = charge.policy
-                told._now = at
-                told._told = packed
+                outcomes[index] = _uncounted(unpack_reply(packed, at, nonce, number))
             return
+        told: Any  # Stands for a Reply.
+        charges = self._charges
         for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
-            outcomes[index] = _uncounted(unpack_reply(packed, at, nonce, number))
+            charge = charges[index]
+            plain = packed.__class__ is int or packed.startswith(ADMITTED)
+            if not plain or charge.hit.cost != 1 or charge.policy.mode == "shadow":
+                outcomes[index] = unpack_reply(packed, at, nonce, number)
+                continue
+            told = Told()
+            outcomes[index] = told
+            told.key = charge.hit.key
+            told._policy = charge.policy
+            told._now = at
+            told._told = packed
+        server.breaker.decided()
 
 
 def _uncounted(reply: Reply) -> Outcome:

@@ -74,17 +74,23 @@ class Link:
         """Return the next `count` replies to what was sent."""
         answers: list[Answer] = []
         replies, socket = self._replies, self._socket
+        late = False
         try:
             while len(answers) < count:
                 answer = replies.gets(False)
                 if answer is not _NOTHING:
                     answers.append(_checked(answer))
                     continue
-                self._allow(until)
+                if late:  # What comes in drops would stretch the deadline for as long as it drips.
+                    _give_up()
+                late = self._allow(until)
                 replies.feed(socket.recv(_CHUNK) or _closed())
         except BaseException as error:
             self._fail(error)
         self._owed -= count
+        if not self._owed and replies.has_data():
+            self.close()
+            self.error = BackendError("the server said something that nobody asked for")
         self._used = monotonic()
         return answers
 
@@ -115,12 +121,16 @@ class Link:
         if monotonic() >= until:
             raise TimeoutError  # As if connecting had taken too long: nothing was sent, nothing is counted.
 
-    def _allow(self, until: float) -> None:
-        """Let the socket wait until then, to the millisecond: to tell it costs a call of the system."""
+    def _allow(self, until: float) -> bool:
+        """Let the socket wait until then, to the millisecond: to tell it costs a call of the system.
+
+        Return whether the time is up: then it waits for a moment, for what may have come meanwhile.
+        """
         left = until - monotonic()
         if abs(left - self._timeout) > LEAST_WAIT:
             self._timeout = max(left, LEAST_WAIT)
             self._socket.settimeout(self._timeout)
+        return left <= 0
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.close()
@@ -265,6 +275,10 @@ def _checked(answer: Answer) -> Answer:
 
 def _closed() -> NoReturn:
     raise ConnectionError("the server closed the connection")
+
+
+def _give_up() -> NoReturn:
+    raise TimeoutError
 
 
 def _raise_translated(error: BaseException) -> NoReturn:
