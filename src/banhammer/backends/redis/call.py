@@ -93,7 +93,7 @@ class Call:
         self._size = b"*%d\r\n" % (8 + count + len(policies))
         told = EMPTY if now is None else argument(b"%d" % now)
         self._before_flags = b"".join((NUMBERS[count], *names, shared, argument(b"".join(hits)), told))
-        members = argument(json.dumps(cut).encode()) if cut else EMPTY
+        members = argument(json.dumps(cut).encode()) if cut and needs else EMPTY
         self._after_flags = b"".join((argument(nonce), members, *policies))
 
     def commands(self) -> list[Command]:
