@@ -170,6 +170,28 @@ def test_a_server_whose_cluster_is_down_is_away_until_it_is_up(
     assert [message.split(" ")[2:4] for message in caplog.messages] == [["is", "away,"], ["is", "back"]]
 
 
+def test_every_server_of_a_cluster_that_is_down_is_away_also_the_last_that_is_asked_for_slots(
+    cluster: Cluster, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    masters = cluster.masters()
+    keys = [keys_of(master, cluster, 1)[0] for master in masters]
+    held = {place: cluster.holder(place) for place in range(0, 16_384, 999) if place not in map(slot, keys)}
+    spares = {master: next(place for place, holder in held.items() if holder is master) for master in masters}
+    with Side(kind, cluster.url, RULES, deadline=DEADLINE) as side:
+        until(lambda: normal(side, keys), "a first answer in time")
+        for master, spare in spares.items():
+            master.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+            master.ask("CLUSTER", "DELSLOTS", spare)
+        until(lambda: all(side.hit(key, "counted").degraded for key in keys), "down")
+        until(lambda: all(side.hit(key, "counted").degraded for key in keys) and len(caplog.messages) == 3, "away")
+        for master, spare in spares.items():
+            master.ask("CLUSTER", "ADDSLOTS", spare)
+            master.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        until(lambda: normal(side, keys), "normal again")
+    assert [message.split(" ")[2:4] for message in caplog.messages] == [["is", "away,"]] * 3 + [["is", "back"]] * 3
+    assert all("The cluster is down" in message for message in caplog.messages[:3])
+
+
 def test_an_entry_that_is_out_of_date_is_repaired_by_moved(cluster: Cluster, kind: str) -> None:
     key = "moving"
     source = cluster.holder(slot(key))
@@ -318,8 +340,24 @@ def test_the_first_contact_passes_over_a_dead_sentinel(sentinel: Sentinel, kind:
         assert normal(side, ["key"])
 
 
-def test_sentinels_that_do_not_know_the_service_leave_it_to_the_policy(sentinel: Sentinel, kind: str) -> None:
+def test_sentinels_that_do_not_know_the_service_leave_it_to_the_policy(
+    sentinel: Sentinel, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with Side(kind, sentinel.url.replace("mymaster", "other"), RULES) as side:
-        assert side.hit("key", "counted").degraded
-        with pytest.raises(BackendError, match="no Sentinel knows the master"):
+        assert all(side.hit("key", "counted").degraded for _ in range(5))
+        with pytest.raises(BackendError, match=r"no Sentinel tells the master .*it knows no service 'other'"):
             side.call("status", "key", "counted")
+    said = set(caplog.messages)
+    assert len(said) == len(caplog.messages)
+    assert all("refuses, policies decide by on_error: it knows no service 'other'" in words for words in said), said
+
+
+def test_a_server_that_is_in_no_cluster_says_so(
+    standalone: Standalone, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Side(kind, standalone.url.replace("redis://", "redis+cluster://"), RULES) as side:
+        assert all(side.hit("key", "counted").degraded for _ in range(5))
+        with pytest.raises(BackendError, match=r"where its slots are .*cluster support disabled"):
+            side.call("status", "key", "counted")
+    (said,) = caplog.messages
+    assert "cluster support disabled" in said

@@ -70,7 +70,7 @@ class Asker:
                 raise BackendError(f"the store refused: {error}")
             aside, pause = detour.server, detour.pause
             if monotonic() + pause >= until:
-                raise BackendTimeout("the store was moving or loading until the deadline")
+                raise not_yet(error)
 
     def say(self, server: Server, commands: Sequence[Command], *, lenient: bool = False) -> Saying:
         """Ask this very server; what it does not hold (any more) is an answer like any other with `lenient`."""
@@ -101,6 +101,11 @@ def time_of(time: Iterable[bytes] | RedisError, now: int | None) -> int:
         return now
     seconds, micros = time
     return int(seconds) * 1_000_000 + int(micros)
+
+
+def not_yet(reason: object) -> BackendTimeout:
+    """Return the error of a call that proved not to have run, until the deadline."""
+    return BackendTimeout(f"the store was moving or loading until the deadline: {reason}")
 
 
 def _again(error: BackendError) -> BackendError:

@@ -41,6 +41,7 @@ class Call:
     server: Server | None = None
     settled = False
     pause = 0.0
+    reason = ""
     away: Server | None = None
     _asking = False
     _script: Script = EVALUATE
@@ -131,7 +132,7 @@ class Call:
             server.breaker.refused(answer)
             self.settle(outcomes, BackendError(f"the store refused: {answer}"))
             return
-        self.server, self.pause = detour.server, detour.pause
+        self.server, self.pause, self.reason = detour.server, detour.pause, str(answer)
         self.away = server if detour.away else None
         self._asking = self.server is not None
 

@@ -14,13 +14,14 @@ from time import monotonic
 from typing import Final
 
 from banhammer.backends.gather import BATCH
+from banhammer.backends.redis.asking import not_yet
 from banhammer.backends.redis.call import Call
 from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
 from banhammer.backends.redis.wire import STOP, Names, Spelling
 from banhammer.backends.shared import Charge, Outcome
-from banhammer.errors import BackendError, BackendTimeout
+from banhammer.errors import BackendError
 
 AT_ONCE: Final = 128
 """How many charges are said before the next are made ready, so that the server has something to do meanwhile: with
@@ -115,11 +116,10 @@ class Speaker:
         while waiting:
             pause = max([call.pause for call in waiting])
             if monotonic() + pause >= until:
-                error = BackendTimeout("the store was moving or loading until the deadline")
                 for call in waiting:
-                    call.settle(outcomes, error)
-                for server in {call.away for call in waiting if call.away}:
-                    server.breaker.failed(error)
+                    call.settle(outcomes, not_yet(call.reason))
+                for server, reason in {call.away: call.reason for call in waiting if call.away}.items():
+                    server.breaker.failed(not_yet(reason))
                 break
             yield from self._topology.learn()
             asks, said = self._say(waiting)

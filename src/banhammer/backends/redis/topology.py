@@ -125,32 +125,47 @@ class Topology:
         service = self._settings.service
         if service:
             seeds = self._sentinels
-            question: tuple[Any, ...] = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+            questions: list[Command] = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)]
         else:
             seeds = list(dict.fromkeys([*self._holders.values(), *map(self.at, self._settings.addresses)]))
-            question = ("CLUSTER", "SLOTS")
+            questions = [("CLUSTER", "SLOTS"), self.question]  # Where the cluster is down, the second answer says so.
         start = self._next % len(seeds)
         self._next += 1
         seeds = sorted(seeds[start:] + seeds[:start], key=lambda seed: seed.breaker.doubtful)
+        why: dict[Server, str | BackendError] = {}
         for at, seed in enumerate(seeds):
             better = any(not later.breaker.doubtful for later in seeds[at + 1 :])
-            answers = yield {seed: [question]}, BRIEFLY if better else 0.0
+            answers = yield {seed: questions}, BRIEFLY if better else 0.0
             answer = answers[seed]
-            if isinstance(answer, BackendError) or isinstance(answer[0], RedisError) or not answer[0]:
-                continue
-            if service:
-                host, port = answer[0]
-                self._hold(self._slots, (host.decode(), int(port)))
-            else:
-                self._read_slots(answer[0], seed)
-            self._known = all(slot in self._holders for slot in self._slots)
+            why[seed] = answer if isinstance(answer, BackendError) else self._read(answer[0], seed)
+            self._known = not why[seed]
             if self._known:
                 for server in set(self._servers.values()) - set(self._holders.values()):
                     server.breaker.replaced()
+                for each in seeds:
+                    each.breaker.decided()
                 return
         if not all(slot in self._holders for slot in self._slots):
-            what = "no Sentinel knows the master" if service else "no server of the cluster told where its slots are"
-            raise BackendError(what)
+            for seed, words in why.items():
+                if not isinstance(words, BackendError):
+                    seed.breaker.refused(words)
+            what = "no Sentinel tells the master" if service else "no server of the cluster tells where its slots are"
+            told = "; ".join(f"{seed.breaker.name}: {words}" for seed, words in why.items())
+            raise BackendError(f"{what} ({told})")
+
+    def _read(self, answer: Any, seed: Server) -> str:
+        """Take what a seed answers of the holders; return what it does not tell, and why, or ""."""
+        service = self._settings.service
+        if isinstance(answer, RedisError):
+            return str(answer)
+        if not answer:
+            return f"it knows no service {service!r}; see its SENTINEL MASTERS" if service else "it knows of no slots"
+        if service:
+            host, port = answer
+            self._hold(self._slots, (host.decode(), int(port)))
+        else:
+            self._read_slots(answer, seed)
+        return "" if all(slot in self._holders for slot in self._slots) else "some slots are served by nobody"
 
     def _read_slots(self, reply: Sequence[Any], seed: Server) -> None:
         """Take `CLUSTER SLOTS`; a node without a host is the one that was asked."""
