@@ -7,10 +7,11 @@ import threading
 from contextlib import suppress
 from select import select
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from servers.ports import HOST
 from servers.resp import Messages, command
+from servers.waiting import until
 
 CHUNK = 1 << 16
 
@@ -50,11 +51,14 @@ class Answering:
 
         What was sent before is answered first, as was said then, also where nobody waits for it any more.
         """
-        while True:
-            with self._at_work:
-                if not select([self._listener, *self._open], [], [], 0)[0]:
-                    self.words, self.of, self.times = words, of, times
-                    return
+        until(lambda: self._say(words, times, of), "answering what was sent before", seconds=5)
+
+    def _say(self, words: str, times: int, of: str) -> bool:
+        with self._at_work:
+            if select([self._listener, *self._open], [], [], 0)[0]:
+                return False
+            self.words, self.of, self.times = words, of, times
+            return True
 
     def _accept(self) -> None:
         while True:
@@ -71,16 +75,20 @@ class Answering:
 
     def _serve(self, client: socket.socket) -> None:
         requests, replies = Messages(), Messages()
-        with client, socket.create_connection((HOST, self._target)) as server:
-            while client in self._open:
-                select([client], [], [])
-                with self._at_work:
-                    data = _read(client)
-                    for request in requests.feed(data):
-                        with suppress(OSError):  # Whoever asked has given up.
-                            client.sendall(self._answer(request, server, replies))
-                    if not data:
-                        self._open.remove(client)
+        try:
+            with socket.create_connection((HOST, self._target)) as server:
+                while client in self._open:
+                    select([client], [], [])
+                    with self._at_work:
+                        data = _read(client)
+                        for request in requests.feed(data):
+                            with suppress(OSError):  # Whoever asked has given up, or the server has.
+                                client.sendall(self._answer(request, server, replies))
+                        if not data:
+                            self._open.remove(client)
+        finally:
+            with self._at_work, client:
+                self._open = [each for each in self._open if each is not client]
 
     def _answer(self, request: bytes, server: socket.socket, replies: Messages) -> bytes:
         if self.times and command(request) == self.of:
@@ -89,13 +97,17 @@ class Answering:
         server.sendall(request)
         found: list[bytes] = []
         while not found:
-            found = replies.feed(_read(server))
+            found = replies.feed(_read(server) or _gone())
         return found[0]
 
 
 def _end(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _gone() -> NoReturn:
+    raise ConnectionError("the server is gone")
 
 
 def _read(connection: socket.socket) -> bytes:

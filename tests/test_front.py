@@ -57,9 +57,9 @@ def test_an_admission_wakes_the_keeper_only_where_there_is_something_to_tend_to(
     woken.clear()
     front.after(of_other, Reply("allowed", START, Record((START, START))), None)
     assert woken == ["woken"] * cache
-    assert front.fallback.bans
+    assert front.fallback.known_bans
     front.after(of_key, Reply("allowed", START + SECOND, Record((START, START))), None)
-    assert not front.fallback.bans
+    assert not front.fallback.known_bans
 
 
 def test_a_denial_is_not_cached_for_another_policy_of_the_name() -> None:

@@ -208,6 +208,22 @@ def test_what_did_not_run_and_passes_is_tried_again_within_the_deadline(
         assert counted(server) == 2
 
 
+def test_a_front_answers_what_was_sent_before_as_was_said_then(server: Standalone) -> None:
+    """Of the front itself: else a request that nobody waits for any more reaches the server, and is counted."""
+    request = b"*2\r\n$7\r\nEVALSHA\r\n$1\r\nx\r\n"
+    with Answering(server.port) as front, socket.create_connection((HOST, front.port)) as client:
+        front.say("-LOADING")
+        with front._at_work, ThreadPoolExecutor(1) as pool:
+            client.sendall(request)
+            said = pool.submit(front.say, "+later")
+            front._at_work.release()
+            said.result()
+            answers = client.recv(1 << 16)
+            front._at_work.acquire()
+        client.sendall(request)
+        assert (answers, client.recv(1 << 16)) == (b"-LOADING\r\n", b"+later\r\n")
+
+
 REFUSALS = [
     "-ERR unknown command 'EVALSHA'", "-NOPERM this user has no permissions to run the 'evalsha' command",
     "-NOAUTH Authentication required.", "-MISCONF Errors writing to the AOF file: No space left on device",
@@ -215,7 +231,8 @@ REFUSALS = [
     "HTTP/1.1 400 Bad Request", "$-1", ":1", "+OK", "*0", "*3\r\n$1\r\nx\r\n:0\r\n:5", "*3\r\n*0\r\n:0\r\n:5",
     "*3\r\n:1\r\n$1\r\nx\r\n:5", "*3\r\n:5\r\n:0\r\n$-1", "*3\r\n:5\r\n:0\r\n*0", "*3\r\n:5\r\n:0\r\n-ERR x",
     "*3\r\n:5\r\n:0\r\n$0\r\n", "*3\r\n:5\r\n:0\r\n$1\r\nx", "*4\r\n:5\r\n:0\r\n:5\r\n:6", "*2\r\n:5\r\n:0",
-    "$3\r\nabc",
+    "$3\r\nabc", "*3\r\n:5\r\n:0\r\n$3\r\n\0\1\0", "*3\r\n:5\r\n:0\r\n$3\r\n\1\1\0", "*3\r\n:5\r\n:0\r\n$5\r\n\2\1\5ab",
+    "*3\r\n:5\r\n:0\r\n$9\r\n\2\1\0\1\0\0\0\0\0", "*3\r\n:5\r\n:0\r\n$30\r\n\2\1\1\7\1" + "\0" * 25,
 ]  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -200,7 +199,7 @@ class AsyncBanHammer(Shell):
 
     async def hit_many(self, hits: Iterable[Hit], stop: bool = False) -> Decisions:
         """Decide hits in order; see `BanHammer.hit_many`."""
-        self._rules.worker.begin(get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         hits = list(hits)
         if not stop and (decisions := self._many_at_once(hits)) is not None:
             return decisions
@@ -217,7 +216,7 @@ class AsyncBanHammer(Shell):
         reason: str = "",
     ) -> Ban:
         """Ban `key` now and return the ban in force; see `BanHammer.ban`."""
-        self._rules.worker.begin(get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         rule = self._rules.bannable(key, policy, reason)
         index, micros = manual_ban(rule, duration, threshold)
         ban_id = uuid4().hex
@@ -229,7 +228,7 @@ class AsyncBanHammer(Shell):
 
     async def unban(self, key: str, policy: str) -> Ban | None:
         """End the ban in force; see `BanHammer.unban`."""
-        self._rules.worker.begin(get_running_loop())
+        self._rules.worker.begin(asyncio.get_running_loop())
         rule = self._rules.subject(key, policy)
         ban = await self._backend.aio.lift(key, rule, now=self._clock)
         if ban is not None:
@@ -276,8 +275,8 @@ class AsyncBanHammer(Shell):
         await self.close()
 
     async def _one(self, hit: Hit, *, peek: bool = False) -> Decision:
-        self._rules.worker.begin(get_running_loop())
         rules = self._rules
+        rules.worker.begin(asyncio.get_running_loop())
         policy = rules.checked(hit)
         if rules.lists and (which := rules.listed(policy, hit.key)):
             return listed(policy, hit.key, which, shadow=policy.mode == "shadow")

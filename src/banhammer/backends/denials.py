@@ -116,7 +116,7 @@ class DenialCache:
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, Denial]] = {}
         self.tables: Final = self._tables.values()
-        """The entries of each policy by key, as they are at any time."""
+        """The entries of each policy by key; a view, which shows them as they are at any time."""
         renew_after_fork(self)
 
     def renew(self) -> None:

@@ -26,13 +26,13 @@ class Fallback:
     def __init__(self, share: int) -> None:
         self._share = share
         self._memory = MemoryBackend()
-        self.bans: dict[tuple[str, str], Record] = {}
-        """The bans that are remembered, by policy and key."""
+        self.known_bans: Final[dict[tuple[str, str], Record]] = {}
+        """The bans that are remembered, by policy and key; always this one."""
         self._divided: dict[str, tuple[Policy, Policy]] = {}
 
     def knows(self, key: str, policy: Policy) -> bool:
         """Return whether a ban of the key is remembered, be it over or not."""
-        return (policy.name, key) in self.bans
+        return (policy.name, key) in self.known_bans
 
     def learn(self, hit: Hit, policy: Policy, reply: Reply) -> None:
         """Remember a ban in force, and forget one that ended."""
@@ -40,7 +40,7 @@ class Fallback:
         if reply.now < reply.record.banned_until:
             self._remember(at, reply.record)
         else:
-            self.bans.pop(at, None)
+            self.known_bans.pop(at, None)
 
     def know(self, policy: Policy, ban: Ban) -> None:
         """Remember a ban by hand."""
@@ -50,13 +50,13 @@ class Fallback:
 
     def forget(self, key: str, policy: Policy) -> None:
         """Forget the key's ban and what it did here: it was lifted or reset."""
-        self.bans.pop((policy.name, key), None)
+        self.known_bans.pop((policy.name, key), None)
         self._memory.forget(key, policy, strikes=True)
 
     def reply(self, hit: Hit, policy: Policy, now: int | Clock | None, *, peek: bool) -> Reply:
         """Return what the policy says while the store cannot be asked."""
         at = tell(now)
-        known = self.bans.get((policy.name, hit.key))
+        known = self.known_bans.get((policy.name, hit.key))
         if known is not None and at < known.banned_until:
             reply = Reply("banned", at, core.load(policy, known, at))  # Loaded: the rules may have been changed since.
         elif policy.on_error == "local":
@@ -69,9 +69,9 @@ class Fallback:
         return reply
 
     def _remember(self, at: tuple[str, str], record: Record) -> None:
-        if len(self.bans) >= MAX_KNOWN_BANS and at not in self.bans:
-            drop_oldest(self.bans)
-        self.bans[at] = record
+        if len(self.known_bans) >= MAX_KNOWN_BANS and at not in self.known_bans:
+            drop_oldest(self.known_bans)
+        self.known_bans[at] = record
 
     def _local(self, hit: Hit, policy: Policy, now: int | Clock | None, *, peek: bool) -> Reply:
         known = self._divided.get(policy.name)

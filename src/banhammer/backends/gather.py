@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
@@ -176,7 +175,7 @@ class Gatherer(Generic[Asked, Told]):
 
     def _join(self, asked: Sequence[Asked], until: float) -> asyncio.Future[Sequence[Told]]:
         """Queue what is asked for the next flight."""
-        future: asyncio.Future[Sequence[Told]] = get_running_loop().create_future()
+        future: asyncio.Future[Sequence[Told]] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future, until))
         if self._flying < IN_FLIGHT:
             try:
@@ -190,7 +189,7 @@ class Gatherer(Generic[Asked, Told]):
 
     def _set_timer(self, until: float) -> None:
         """One timer for all, set for whoever came first: each may wait as long as the others."""
-        self._timer = get_running_loop().call_later(max(until - monotonic(), 0), self._expire)
+        self._timer = asyncio.get_running_loop().call_later(max(until - monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
         self._timer = None  # First: whatever comes in between, the next caller sets another.
@@ -210,7 +209,7 @@ class Gatherer(Generic[Asked, Told]):
         """Let the calls in flight end."""
         while self._flying:
             if self._landed is None or self._landed.done():
-                self._landed = get_running_loop().create_future()
+                self._landed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._landed)  # Shielded: whoever else closes waits for the same one.
         if self._timer is not None:
             self._timer.cancel()

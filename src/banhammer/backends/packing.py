@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from banhammer.durations import FOREVER
 from banhammer.kinds import Admission
-from banhammer.model import MAX_STRIKES, MAX_THRESHOLDS, RING, Record, Ring
+from banhammer.model import MAX_STRIKES, MAX_THRESHOLDS, RING, Policy, Record, Ring
 
 _HEAD: Final = struct.Struct(">BIIBd")
 _RING: Final = struct.Struct(f">dd{RING}I")
@@ -35,6 +35,13 @@ def unpack_record(packed: bytes, at: int = 0) -> Record:
     if at < len(packed):
         rings = tuple([(int(found[0]), int(found[1]), found[2:]) for found in _RING.iter_unpack(packed[at:])])
     return Record(tuple(map(int, tats)), over, strikes, int(banned_until), level, rings)
+
+
+def holds_record(packed: bytes, at: int, policy: Policy) -> bool:
+    """Return whether what begins at byte `at` has the shape of a record of `policy`; see `sound_record` for more."""
+    count = len(policy.thresholds)
+    rest = len(packed) - at - _HEAD.size - 8 * count
+    return rest >= 0 and rest % _RING.size == 0 and packed[at] == count
 
 
 def sound_record(packed: bytes) -> Record | None:

@@ -13,7 +13,7 @@ from banhammer.backends import Now, Policies
 from banhammer.backends.denials import DenialCache
 from banhammer.backends.fallback import Fallback
 from banhammer.backends.packing import Told
-from banhammer.backends.shortcut import Listener, Shortcut, tell, wall_clock
+from banhammer.backends.shortcut import Listener, Shortcut, tell
 from banhammer.core import Owed, Reply
 from banhammer.errors import BackendError
 from banhammer.model import Ban, Clock, Hit, Policy
@@ -56,8 +56,8 @@ class Front:
         self._wake = wake
         self._caches = denial_cache
         self._denials = DenialCache()
-        self._denied = self._denials.tables
-        self._bans = self.fallback.bans
+        self._denial_tables = self._denials.tables
+        self._known_bans = self.fallback.known_bans
         self._watched: dict[str, _Watch] = {}
 
     def shortcut(self, policy: Policy, clock: Clock | None, listener: Listener) -> Shortcut | None:
@@ -78,7 +78,7 @@ class Front:
         """Return the reply to a hit that the store need not be asked for, or what to ask it."""
         if peek or not self._caching(now):
             return Charge(hit, policy, peek)
-        at = wall_clock() if now is None else tell(now)
+        at = tell(now)
         return self._asked(hit, policy, at) if self._denials.holds(policy) else Charge(hit, policy, False, None, at)
 
     def _asked(self, hit: Hit, policy: Policy, at: int) -> Reply | Charge:
@@ -136,7 +136,7 @@ class Front:
     @property
     def _calm(self) -> bool:
         """Whether plain admissions leave nothing to learn, and have nothing to overtake."""
-        return not (any(self._denied) or self._bans)
+        return not (any(self._denial_tables) or self._known_bans)
 
     def _caching(self, now: Now) -> bool:
         return now is None if self._caches is None else self._caches
@@ -147,7 +147,7 @@ class Front:
         places: list[int] = []
         caching = not peek and self._caching(now)
         at = tell(now) if caching else 0
-        if hits and not (caching and any(self._denied)):
+        if hits and not (caching and any(self._denial_tables)):
             charges = [Charge(hit, policies[hit.policy], peek, None, at) for hit in hits]
             outcomes = yield charges
             if set(map(type, outcomes)) == {Told} and self._calm:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
-from banhammer.backends.packing import Told
+from banhammer.backends.packing import Told, holds_record
 from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.scripts import EVALUATE, EVALUATE_FULL, Script
 from banhammer.backends.redis.server import Server
@@ -22,7 +22,7 @@ from banhammer.backends.redis.wire import (
     PLAIN,
     REPEATS,
     STOP,
-    Spelling,
+    Names,
     argument,
     pack_charge,
     unpack_reply,
@@ -30,8 +30,9 @@ from banhammer.backends.redis.wire import (
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.core import Reply
 from banhammer.errors import BackendError
+from banhammer.model import Policy
 
-NO_DECISION: Final = "what it answers is no decision"
+NO_DECISION: Final = "what was answered is no decision"
 
 
 class Call:
@@ -49,51 +50,55 @@ class Call:
 
     def __init__(
         self,
-        partition: int,
         charges: Sequence[Charge],
         places: Sequence[int],
-        spelling: Spelling,
+        names: Names,
         nonce: bytes,
         now: int | None,
         flags: int,
     ) -> None:
-        """Make what is sent to decide the `charges` at `places`, all of one partition, in that order."""
-        self.partition = partition
+        """Make what is sent to decide the `charges` at `places`, all of one partition, in that order.
+
+        `nonce`: begins the ids of their escalations. `now`: the injected time (us), `None` for the server's. `flags`:
+        see `wire.STOP`.
+        """
         self.places = places
-        """Where the outcome of each charge goes."""
+        """Where each charge stands, and where its outcome goes."""
         self._charges = charges
         self._nonce = nonce
-        ordinals: dict[int, int] = {}
-        names: list[bytes] = []
+        indexes: dict[int, int] = {}
+        sent: list[bytes] = []
         policies: list[bytes] = []
         hits: list[bytes] = []
-        cut: dict[int, str] = {}
-        latest, ordinal, needs = None, 0, 0
-        name_of = spelling.names.argument
+        cut: dict[int, str] = {}  # By its position in the call, from 1.
+        latest, index, needs, partition = None, 0, 0, 0
+        name_of = names.argument
         for place in places:
             charge = charges[place]
             hit, policy = charge.hit, charge.policy
             if policy is not latest:  # By identity: two shells on one store may give a name to two of them.
                 latest = policy
-                ordinal = ordinals.setdefault(id(policy), len(ordinals))
-                if ordinal == len(policies):
-                    spelled = spelling.policy(policy)
+                index = indexes.setdefault(id(policy), len(indexes))
+                if index == len(policies):
+                    spelled = names.policy(policy)
                     policies.append(spelled.sent)
                     needs |= spelled.needs
-            _, name, member = name_of(policy.name, hit.key)
-            names.append(name)
+            partition, name, member = name_of(policy.name, hit.key)
+            sent.append(name)
             if member:
-                cut[len(names)] = member
+                cut[len(sent)] = member
+            # Asked here, since most are plain, and a call for each would cost as much as all the rest of this.
             plain = charge.owed is None and hit.cost == 1 and not (hit.guard or charge.peek)
-            hits.append(PLAIN[ordinal] if plain else pack_charge(ordinal, charge))
-        if len(names) > 1 and len(set(names)) < len(names):
+            hits.append(PLAIN[index] if plain else pack_charge(index, charge))
+        if len(sent) > 1 and len(set(sent)) < len(sent):
             flags |= REPEATS
-        count, shared = spelling.others[partition][needs]
-        count += len(names)
+        self.partition = partition
+        count, shared = names.others[partition][needs]
+        count += len(sent)
         self._flags = flags if now is None else flags | INJECTED
         self._size = b"*%d\r\n" % (8 + count + len(policies))
-        told = EMPTY if now is None else argument(b"%d" % now)
-        self._before_flags = b"".join((NUMBERS[count], *names, shared, argument(b"".join(hits)), told))
+        time = EMPTY if now is None else argument(b"%d" % now)
+        self._before_flags = b"".join((NUMBERS[count], *sent, shared, argument(b"".join(hits)), time))
         members = argument(json.dumps(cut).encode()) if cut and needs else EMPTY
         self._after_flags = b"".join((argument(nonce), members, *policies))
 
@@ -106,8 +111,8 @@ class Call:
     def settle(self, outcomes: list[Outcome | None], error: BackendError) -> None:
         """Give every charge of the call the same error."""
         self.settled = True
-        for index in self.places:
-            outcomes[index] = error
+        for place in self.places:
+            outcomes[place] = error
 
     def hear(self, answer: Any, server: Server, topology: Topology, outcomes: list[Outcome | None]) -> None:
         """Take the answer of `server`: settle the call, or choose how it is sent again."""
@@ -116,7 +121,7 @@ class Call:
                 self._take(answer, server, topology, outcomes)
             except (AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
                 server.breaker.refused(NO_DECISION)
-                self.settle(outcomes, BackendError(NO_DECISION))
+                self.settle(outcomes, BackendError(f"the store refused: {NO_DECISION}"))
             return
         self._asking, self.server, self.pause, self.away = False, None, 0.0, None
         if isinstance(answer, NoScriptError):
@@ -138,31 +143,40 @@ class Call:
 
     def _take(self, answer: Any, server: Server, topology: Topology, outcomes: list[Outcome | None]) -> None:
         now, damaged, *replies = answer
-        fits = len(replies) == len(self.places) or (replies and self._flags & STOP)
-        if answer.__class__ is not list or not fits:
+        least = 1 if self._flags & STOP else len(self.places)
+        if answer.__class__ is not list or not least <= len(replies) <= len(self.places):
             raise ValueError(answer)
         self.settled = True
         topology.damaged += damaged
-        at, nonce = int(now), self._nonce
-        if self._script is not EVALUATE:
-            for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
-                outcomes[index] = _uncounted(unpack_reply(packed, at, nonce, number))
-            return
+        at, nonce, counted = int(now), self._nonce, self._script is EVALUATE
         told: Any  # Stands for a Reply.
         charges = self._charges
-        for number, (index, packed) in enumerate(zip(self.places, replies, strict=False), 1):
-            charge = charges[index]
-            plain = packed.__class__ is int or packed.startswith(ADMITTED)
-            if not plain or charge.hit.cost != 1 or charge.policy.mode == "shadow":
-                outcomes[index] = unpack_reply(packed, at, nonce, number)
-                continue
-            told = Told()
-            outcomes[index] = told
-            told.key = charge.hit.key
-            told._policy = charge.policy
-            told._now = at
-            told._told = packed
-        server.breaker.decided()
+        for number, (place, packed) in enumerate(zip(self.places, replies, strict=False), 1):
+            charge = charges[place]
+            policy = charge.policy
+            bare = packed.__class__ is int
+            if not (len(policy.thresholds) == 1 if bare else _sound(packed, policy)):
+                raise ValueError(packed)
+            if not counted:
+                outcomes[place] = _uncounted(unpack_reply(packed, at, nonce, number))
+            elif not (bare or packed.startswith(ADMITTED)) or charge.hit.cost != 1 or policy.mode == "shadow":
+                outcomes[place] = unpack_reply(packed, at, nonce, number)
+            else:
+                told = Told()
+                outcomes[place] = told
+                told.key = charge.hit.key
+                told._policy = policy
+                told._now = at
+                told._told = packed
+        if counted:
+            server.breaker.decided()
+
+
+def _sound(packed: bytes, policy: Policy) -> bool:
+    """Return whether a reply can be read: what it says crossed thresholds of the policy, and its record follows."""
+    begins = 3 + packed[2]
+    crossed = packed[3:begins]
+    return all(map(len(policy.thresholds).__gt__, crossed)) and holds_record(packed, begins, policy)
 
 
 def _uncounted(reply: Reply) -> Outcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Final
 
@@ -19,7 +19,7 @@ from banhammer.backends.redis.call import Call
 from banhammer.backends.redis.link import Command
 from banhammer.backends.redis.server import Server
 from banhammer.backends.redis.topology import AHEAD, Answers, Asks, Topology
-from banhammer.backends.redis.wire import STOP, Names, Spelling
+from banhammer.backends.redis.wire import STOP, Names
 from banhammer.backends.shared import Charge, Outcome
 from banhammer.errors import BackendError
 
@@ -40,7 +40,6 @@ class Speaker:
     def __init__(self, topology: Topology, names: Names) -> None:
         self._topology = topology
         self._names = names
-        self._spelling = Spelling(names)
         self._at_once = AT_ONCE * min(len(names.tags), PARTITIONS_AT_ONCE)
         self._serial = itertools.count()
         self.renew()
@@ -160,20 +159,19 @@ class Speaker:
     def _calls(self, charges: Sequence[Charge], places: range, now: int | None, flags: int) -> list[Call]:
         """Return the calls that decide the charges: those of a partition together, as far as a call may hold."""
         calls: list[Call] = []
-        for partition, dealt in self._dealt(charges, places).items():
+        for dealt in self._dealt(charges, places):
             for start in range(0, len(dealt), BATCH):
-                part = dealt[start : start + BATCH]
                 nonce = b"%b-%d" % (self._origin, next(self._serial))
-                calls.append(Call(partition, charges, part, self._spelling, nonce, now, flags))
+                calls.append(Call(charges, dealt[start : start + BATCH], self._names, nonce, now, flags))
         return calls
 
-    def _dealt(self, charges: Sequence[Charge], places: range) -> Mapping[int, Sequence[int]]:
-        """Return the places of the charges by partition."""
+    def _dealt(self, charges: Sequence[Charge], places: range) -> Iterable[Sequence[int]]:
+        """Return the places of the charges of each partition."""
         if len(self._names.tags) == 1:
-            return {0: places}
+            return (places,)
         dealt: dict[int, list[int]] = {}
         name_of = self._names.argument
         for place in places:
             charge = charges[place]
             dealt.setdefault(name_of(charge.policy.name, charge.hit.key)[0], []).append(place)
-        return dealt
+        return dealt.values()

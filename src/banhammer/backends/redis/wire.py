@@ -29,13 +29,14 @@ BANS, ESCALATIONS = 1, 2
 _MOST: Final = 2**32 - 1
 
 _HIT: Final = struct.Struct(">BBIIIB")
-PLAIN: Final = tuple([_HIT.pack(place, HIT, 1, 0, 0, 0) for place in range(256)])
-"""A hit of one unit that owes nothing, by its policy's place in the call: what most are."""
+PLAIN: Final = tuple([_HIT.pack(index, HIT, 1, 0, 0, 0) for index in range(256)])
+"""A hit of one unit that owes nothing, by its policy's index in the call: what most are."""
 _POLICY: Final = struct.Struct(">BBBd")
 _THRESHOLD: Final = struct.Struct(">dddBHI")
 _NUMBER: Final = struct.Struct(">d")
 _KNOWN_NAMES: Final = 16_384
 _KNOWN_POLICIES: Final = 1_024
+"""How many names and policies are kept as they are sent."""
 
 
 def slot_of(tag: str) -> int:
@@ -54,11 +55,17 @@ def tags_for(partitions: int) -> tuple[str, ...]:
 
 
 class Names:
-    """The names of everything in the store, by partition; a pure function of the key and the partitions."""
+    """The names of everything in the store, by partition: a pure function of the key and the partitions.
+
+    Names, and the policies beside them, are kept as they are sent.
+    """
 
     def __init__(self, partitions: int) -> None:
         self.tags = tags_for(partitions)
         self.argument = lru_cache(maxsize=_KNOWN_NAMES)(self._argument)
+        self.others = [_others(self, partition) for partition in range(partitions)]
+        """What a call names behind the records: see `_others`, for each partition."""
+        self._policies: dict[int, SentPolicy] = {}
 
     def partition(self, key: str) -> int:
         """Return the partition of a key: a stable hash."""
@@ -101,6 +108,15 @@ class Names:
         member = f"{policy}:{escaped}" if short is not escaped else ""
         return partition, f"bh:{{{self.tags[partition]}}}:{policy}:{short}", member
 
+    def policy(self, policy: Policy) -> SentPolicy:
+        """Return a policy as it is sent."""
+        known = self._policies.get(id(policy))
+        if known is None:  # What is kept holds the policy, so that no other can have its id.
+            if len(self._policies) >= _KNOWN_POLICIES:
+                self._policies.clear()
+            known = self._policies[id(policy)] = SentPolicy(policy)
+        return known
+
     def _argument(self, policy: str, key: str) -> tuple[int, bytes, str]:
         """Return the same with the name as it is sent."""
         partition, name, member = self.record(policy, key)
@@ -132,7 +148,7 @@ def pack_policy(policy: Policy) -> bytes:
     return b"".join(parts + tails)
 
 
-class Spelled:
+class SentPolicy:
     """A policy as it is sent, and which of a partition's names it needs: see `_others`. It keeps the policy alive."""
 
     __slots__ = ("needs", "policy", "sent")
@@ -141,24 +157,6 @@ class Spelled:
         self.policy = policy
         self.sent = argument(pack_policy(policy))
         self.needs = BANS * (policy.top >= 0) + ESCALATIONS * escalates(policy)
-
-
-class Spelling:
-    """Names and policies as they are sent. `others`: for each partition, what `_others` returns."""
-
-    def __init__(self, names: Names) -> None:
-        self.names = names
-        self.others = [_others(names, partition) for partition in range(len(names.tags))]
-        self._policies: dict[int, Spelled] = {}
-
-    def policy(self, policy: Policy) -> Spelled:
-        """Return a policy as it is sent."""
-        known = self._policies.get(id(policy))
-        if known is None:  # What is kept holds the policy, so that no other can have its id.
-            if len(self._policies) >= _KNOWN_POLICIES:
-                self._policies.clear()
-            known = self._policies[id(policy)] = Spelled(policy)
-        return known
 
 
 def _others(names: Names, partition: int) -> list[tuple[int, bytes]]:
@@ -172,13 +170,13 @@ def _others(names: Names, partition: int) -> list[tuple[int, bytes]]:
     return found
 
 
-def pack_charge(place: int, charge: Charge) -> bytes:
-    """Return a charge as the script reads it; `place` is its policy's place in the call."""
+def pack_charge(index: int, charge: Charge) -> bytes:
+    """Return a charge as the script reads it; `index` is its policy's in the call."""
     hit, owed = charge.hit, charge.owed
     mode = PEEK if charge.peek else GUARD if hit.guard else HIT
     if owed is None or owed.span > _MOST:  # So long ago that it means nothing: a cut span could ban falsely.
-        return _HIT.pack(place, mode, hit.cost, 0, 0, 0)
-    return _HIT.pack(place, mode, hit.cost, min(owed.late, _MOST), owed.span, owed.level + 1)
+        return _HIT.pack(index, mode, hit.cost, 0, 0, 0)
+    return _HIT.pack(index, mode, hit.cost, min(owed.late, _MOST), owed.span, owed.level + 1)
 
 
 def unpack_reply(packed: bytes | int, now: int, nonce: bytes, position: int) -> Reply:
