@@ -6,6 +6,7 @@ few hundred tasks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from inspect import signature
@@ -27,6 +28,7 @@ Address = tuple[str, int]
 DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 CLUSTER_PARTITIONS: Final = 16
+CERTIFICATES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 
 _TWINS: Final[dict[type, tuple[Any, Any]]] = {
@@ -72,7 +74,7 @@ class Settings:
             self.connection(None, 1.0, aio_=False, sentinel=bool(service))
             self.connection(None, 1.0, aio_=True, sentinel=False)
         except TypeError as error:
-            raise ConfigError(f"backend: {_unknown(error)} is no setting of a connection; leave it out") from None
+            raise ConfigError(f"backend: {_unknown(error)}") from None
         if kind is sync.SSLConnection:
             for sentinel in {False, bool(service)}:
                 self._contexts[sentinel] = SharedContext(partial(self._made, None, 1.0, aio_=True, sentinel=sentinel))
@@ -132,6 +134,7 @@ def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
         )
     except ValueError as error:
         raise ConfigError(f"backend: {error}") from None
+    _check_options("" if unix else path, options)
     kind = options.pop("connection_class", sync.Connection)
     cluster = scheme.endswith("+cluster")
     if cluster and options.get("db"):
@@ -197,7 +200,10 @@ def _address(text: str, port: int) -> Address:
         found = urlsplit(f"//{text}")
         return found.hostname or "localhost", found.port or port
     except ValueError:
-        raise ConfigError(f"backend: a host is no host:port; write host:{port}") from None
+        raise ConfigError(
+            f"backend: a host is no host:port with a port up to 65535; write host:{port}, and the signs / # ? @ of a "
+            "password as %2F %23 %3F %40"
+        ) from None
 
 
 def _is_tls(options: Mapping[str, Any]) -> bool:
@@ -211,4 +217,18 @@ def _plain(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
 
 
 def _unknown(error: TypeError) -> str:
-    return str(error).partition("argument ")[2] or str(error)
+    """Return what to do about a setting that a connection does not take."""
+    name = str(error).partition("argument ")[2] or str(error)
+    remedy = "write rediss:// for TLS" if name.startswith("'ssl_") else "leave it out"
+    return f"{name} is no setting of a connection; {remedy}"
+
+
+def _check_options(path: str, options: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a database that is no number, and a certificate that is not there: both are typos."""
+    name = path.strip("/")
+    if name and not (name.isascii() and name.isdecimal()):
+        raise ConfigError(f"backend: database {name!r}; write its number, as in redis://host/0")
+    for setting in CERTIFICATES if options.get("connection_class") is sync.SSLConnection else ():
+        file = options.get(setting)
+        if file is not None and not os.access(file, os.R_OK):
+            raise ConfigError(f"backend: {setting}={file!r} is no file that can be read; write the path of one")
