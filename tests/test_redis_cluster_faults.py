@@ -352,6 +352,26 @@ def test_sentinels_that_do_not_know_the_service_leave_it_to_the_policy(
     assert all("refuses, policies decide by on_error: it knows no service 'other'" in words for words in said), said
 
 
+def test_a_cluster_that_may_not_tell_its_slots_says_so_once_and_again_when_it_may(
+    cluster: Cluster, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    masters = cluster.masters()
+    for master in masters:
+        master.ask("ACL", "SETUSER", "blind", "on", ">sesame", "~bh:*", "+@all", "-cluster")
+    with Side(kind, cluster.url.replace("redis+cluster://", "redis+cluster://blind:sesame@"), RULES) as side:
+        assert all(side.hit("key", "counted").degraded for _ in range(10))
+        with pytest.raises(BackendError, match=r"where its slots are .*no permissions"):
+            side.call("status", "key", "counted")
+        for master in masters:
+            master.ask("ACL", "SETUSER", "blind", "+cluster|slots")
+        until(lambda: normal(side, ["key"]), "normal again")
+    said = [" ".join(message.split(" ")[2:4]) for message in caplog.messages if "away" not in message]
+    refused = said.count("refuses, policies")
+    assert 0 < refused <= len(masters)
+    assert said == ["refuses, policies"] * refused + ["decides again"] * refused
+    assert "sesame" not in caplog.text
+
+
 def test_a_server_that_is_in_no_cluster_says_so(
     standalone: Standalone, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -55,6 +55,8 @@ class Topology:
         self._servers: dict[Address | None, Server] = {}
         self._sentinels = [Server(settings, address, sentinel=True) for address in settings.addresses]
         self._holders: dict[int, Server] = {}
+        self._silent: set[Server] = set()
+        """Seeds that answered and did not tell who holds what, so that nothing could be decided."""
         self._alone = not (settings.cluster or settings.service)
         self.question: Command = ("EVALSHA", "0" * 40, 1, f"bh:{{{tags[0]}}}") if settings.cluster else ("PING",)
         """What a server is asked whether it is back: where a cluster may be down, a script that nobody has."""
@@ -142,13 +144,15 @@ class Topology:
             if self._known:
                 for server in set(self._servers.values()) - set(self._holders.values()):
                     server.breaker.replaced()
-                for each in seeds:
+                silent, self._silent = self._silent, set()
+                for each in silent:
                     each.breaker.decided()
                 return
         if not all(slot in self._holders for slot in self._slots):
             for seed, words in why.items():
                 if not isinstance(words, BackendError):
                     seed.breaker.refused(words)
+                    self._silent.add(seed)
             what = "no Sentinel tells the master" if service else "no server of the cluster tells where its slots are"
             told = "; ".join(f"{seed.breaker.name}: {words}" for seed, words in why.items())
             raise BackendError(f"{what} ({told})")
