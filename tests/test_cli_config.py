@@ -94,6 +94,13 @@ def test_check_prints_warnings_and_exits_0(file: Path) -> None:
     assert "\nwarning: policies.p.thresholds.1: can never trip" in done.stdout
 
 
+CUT_LOGINS = (
+    "redis://:12/sesame@h:6379/0", "rediss://u:123/sesame@h", "redis://u:1#sesame@h", "redis://:1?sesame=1@h",
+    "redis://:1?partitions=sesame@h", "redis+unix://:a/sesame@/run/r.sock", "redis+sentinel://:1/sesame@h/mymaster",
+)  # fmt: skip
+"""Of passwords with a sign that ends the login, so that the rest of them reads as something else."""
+
+
 def test_no_command_prints_the_secret_of_a_url(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +114,7 @@ def test_no_command_prints_the_secret_of_a_url(
         ("memory://u:sesame@h\u2100.com", "the URL cannot be read"),
         ("redsi://h?password=ab'sesame", "redsi://h?***"),
         ("sesame", "'***' is not a URL"),
+        *[(url, "the URL cannot be read; write the signs / # ? @ of a password as") for url in CUT_LOGINS],
     ):
         file.write_text(f'backend = "{url}"\n')
         for options in ([], ["--json"]):
@@ -132,7 +140,7 @@ def test_no_command_prints_the_secret_of_a_url(
         ("redis://h/abc", "backend: database 'abc'; write its number, as in redis://host/0"),
         ("redis://h/-1", "backend: database '-1'; write its number"),
         ("redis://h:99999", "backend: a host is no host:port with a port up to 65535; write host:6379"),
-        ("redis://u:p#x@h", "backend: a host is no host:port with a port up to 65535; write host:6379, and the signs"),
+        ("redis://u:p#x@h", "backend: the URL cannot be read; write the signs / # ? @ of a password as %2F %23"),
         ("redis://h?partitions=0", "backend: partitions=0; write a whole number from 1 to 1,024"),
         ("redis+sentinel://h", "backend: redis+sentinel:// names no service"),
         ("redis+cluster://h/1", "backend: database 1: a cluster has database 0 only; leave it out"),

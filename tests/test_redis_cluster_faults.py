@@ -170,8 +170,9 @@ def test_a_server_whose_cluster_is_down_is_away_until_it_is_up(
     assert [message.split(" ")[2:4] for message in caplog.messages] == [["is", "away,"], ["is", "back"]]
 
 
+@pytest.mark.parametrize("reads", ["no", "yes"])
 def test_every_server_of_a_cluster_that_is_down_is_away_also_the_last_that_is_asked_for_slots(
-    cluster: Cluster, kind: str, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, kind: str, reads: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     masters = cluster.masters()
     keys = [keys_of(master, cluster, 1)[0] for master in masters]
@@ -180,6 +181,7 @@ def test_every_server_of_a_cluster_that_is_down_is_away_also_the_last_that_is_as
     with Side(kind, cluster.url, RULES, deadline=DEADLINE) as side:
         until(lambda: normal(side, keys), "a first answer in time")
         for master, spare in spares.items():
+            master.ask("CONFIG", "SET", "cluster-allow-reads-when-down", reads)
             master.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
             master.ask("CLUSTER", "DELSLOTS", spare)
         until(lambda: all(side.hit(key, "counted").degraded for key in keys), "down")
@@ -187,9 +189,27 @@ def test_every_server_of_a_cluster_that_is_down_is_away_also_the_last_that_is_as
         for master, spare in spares.items():
             master.ask("CLUSTER", "ADDSLOTS", spare)
             master.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+            master.ask("CONFIG", "SET", "cluster-allow-reads-when-down", "no")
         until(lambda: normal(side, keys), "normal again")
     assert [message.split(" ")[2:4] for message in caplog.messages] == [["is", "away,"]] * 3 + [["is", "back"]] * 3
     assert all("The cluster is down" in message for message in caplog.messages[:3])
+
+
+def test_a_slot_that_nobody_serves_concerns_its_own_partition_also_at_the_first_contact(
+    cluster: Cluster, kind: str
+) -> None:
+    key, owner = "key0", cluster.holder(slot("key0"))
+    others = [other for number in range(1, 40) if slot(other := f"key{number}") != slot(key)]
+    for master in cluster.masters():
+        master.ask("CLUSTER", "DELSLOTS", slot(key))
+    try:
+        with Side(kind, cluster.url, RULES, deadline=DEADLINE) as side:
+            until(lambda: normal(side, others), "decided but for one slot")
+            assert side.hit(key, "counted").degraded
+    finally:
+        owner.ask("CLUSTER", "ADDSLOTS", slot(key))
+    with Side(kind, cluster.url, RULES, deadline=DEADLINE) as side:
+        until(lambda: normal(side, [key, *others]), "all decided")
 
 
 def test_an_entry_that_is_out_of_date_is_repaired_by_moved(cluster: Cluster, kind: str) -> None:

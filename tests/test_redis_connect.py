@@ -14,7 +14,8 @@ import redis.asyncio
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
 
-from banhammer import BackendError, BanHammer, Policy, Threshold
+from banhammer import BackendError, BanHammer, ConfigError, Policy, Threshold
+from banhammer.backends.redis import RedisBackend
 from servers import programs
 from servers.cluster import Cluster
 from servers.ports import HOST, free_port
@@ -221,6 +222,14 @@ def test_the_application_gives_its_client_to_a_hammer(locked: Standalone) -> Non
     ):
         assert not hammer.hit("key", "api").degraded
         assert client.ping()
+
+
+def test_a_client_with_tls_is_read_with_what_only_one_kind_of_connection_knows() -> None:
+    for options in ({"ssl": True}, {"ssl": True, "ssl_check_hostname": False, "ssl_cert_reqs": "none"}):
+        RedisBackend(redis.Redis(host="h", **options)).close()
+        RedisBackend(redis.asyncio.Redis(host="h", **options)).close()
+    with pytest.raises(ConfigError, match="ssl_validate_ocsp"):
+        RedisBackend(redis.Redis(host="h", ssl=True, ssl_validate_ocsp=True))
 
 
 def test_nothing_connects_before_it_is_asked(kind: str) -> None:

@@ -247,13 +247,29 @@ def test_what_the_store_refuses_or_garbles_is_decided_by_the_policy(server: Stan
         assert counted(server) == 1
 
 
-def test_what_nobody_asked_for_is_no_answer_to_the_next_caller(server: Standalone, kind: str) -> None:
-    answer = "*3\r\n:5\r\n:0\r\n:6"
+@pytest.mark.parametrize("more", ["*3\r\n:5\r\n:0\r\n:6", "*3\r\n:5"])
+def test_what_nobody_asked_for_is_no_answer_to_the_next_caller(server: Standalone, kind: str, more: str) -> None:
     with Answering(server.port) as front, Side(kind, front.url, RULES) as side:
         assert side.hit("key", "counted").remaining == HUGE - 1
-        front.say(f"{answer}\r\n{answer}", times=1)
+        front.say(f"*3\r\n:5\r\n:0\r\n:6\r\n{more}", times=1)
         side.hit("key", "counted")
         assert [side.hit("key", "counted").remaining for _ in range(2)] == [HUGE - 2, HUGE - 3]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "+OK", ":7", "$-1", "*0", "*1\r\n+OK", "*1\r\n*3\r\n:0\r\n:16383\r\n+h", "*1\r\n*0", "*1\r\n:1",
+        "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$1\r\nh\r\n$1\r\nx", "*1\r\n*3\r\n$1\r\na\r\n:5\r\n*2\r\n$1\r\nh\r\n:1",
+    ],
+)  # fmt: skip
+def test_a_seed_that_names_no_servers_leaves_it_to_the_policy(server: Standalone, kind: str, words: str) -> None:
+    with Answering(server.port) as front:
+        front.say(words, of="CLUSTER")
+        with Side(kind, front.url.replace("redis://", "redis+cluster://"), RULES) as side:
+            assert side.hit("key", "open").degraded
+            with pytest.raises(BackendError, match="where its slots are"):
+                side.call("status", "key", "open")
 
 
 def test_an_answer_that_comes_in_drops_does_not_stretch_the_deadline(kind: str) -> None:

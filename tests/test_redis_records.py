@@ -184,6 +184,13 @@ def test_a_banned_key_whose_record_was_damaged_is_no_longer_banned(clocked: Shop
     assert list(clocked.hammer.bans()) == []
 
 
+def test_a_ban_whose_details_were_damaged_is_listed_without_them(shop: Shop) -> None:
+    told = shop.hammer.ban(KEY, "p", "1h", reason="why")
+    shop.server.ask("HSET", DETAILS, f"p:{KEY}", b"\xff|manual|x|y")
+    (ban,) = shop.hammer.bans()
+    assert (ban.key, ban.until, ban.origin, ban.id, ban.reason) == (KEY, told.until, "hit", "", "")
+
+
 @pytest.mark.parametrize(
     "name",
     [b"bh:{0}:p:%FF", b"bh:{0}:p:a b", b"bh:{0}:p:\xff", b"bh:{0}:p:", b"bh:{0}:p:%61", b"bh:{0}:q:a", b"bh:{9}:p:a"],

@@ -206,7 +206,7 @@ class _Inbox(asyncio.Protocol):
     @property
     def spoilt(self) -> bool:
         """Whether the connection was closed by its server, or said something that nobody asked for."""
-        return self._lost or bool(self._answers) or self._transport.is_closing()
+        return self._lost or self._replies.has_data() or self._transport.is_closing()
 
     async def ask(self, data: bytes, count: int, until: float) -> list[Answer]:
         """Send `data` and return `count` replies."""
@@ -219,6 +219,7 @@ class _Inbox(asyncio.Protocol):
             await self._waiter
         finally:
             self._waiter = None
+            self._count = 0
             timer.cancel()
         answers, self._answers = self._answers, []
         return list(map(_checked, answers))
@@ -228,7 +229,8 @@ class _Inbox(asyncio.Protocol):
         replies, answers = self._replies, self._answers
         try:
             replies.feed(data)
-            while (answer := replies.gets(False)) is not _NOTHING:
+            # No more than was asked for: of a reply that was parsed in part, `has_data` tells nothing.
+            while len(answers) < self._count and (answer := replies.gets(False)) is not _NOTHING:
                 answers.append(answer)
         except Exception as error:  # What is no Redis: the connection is of no more use.
             self._fail(error)

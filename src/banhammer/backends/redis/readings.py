@@ -28,7 +28,10 @@ def since_of(details: bytes, now: int) -> int:
 
 def ban_of(key: str, policy: Policy, record: Record, details: bytes | None, now: int) -> Ban:
     """Return the ban of a record, with what the index knows of it."""
-    parts = (details or b"").decode("utf-8", "surrogatepass").split("|", 3)
+    try:
+        parts = (details or b"").decode("utf-8", "surrogatepass").split("|", 3)
+    except UnicodeDecodeError:  # Damaged: as if nothing was known.
+        parts = []
     known = len(parts) == 4
     origin: Origin = "manual" if known and parts[1] == "manual" else "hit"
     return Ban(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from inspect import signature
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import redis.asyncio.connection as aio
 from redis import connection as sync
@@ -29,6 +29,7 @@ DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 CLUSTER_PARTITIONS: Final = 16
 CERTIFICATES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+SIGNS: Final = "write the signs / # ? @ of a password as %2F %23 %3F %40"
 SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 
 _TWINS: Final[dict[type, tuple[Any, Any]]] = {
@@ -108,6 +109,18 @@ def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
         parts = urlsplit(url)
     except ValueError:
         raise ConfigError("backend: the URL cannot be read; write scheme://user:password@host:port") from None
+    unnamed = "@" not in parts.netloc
+    if parts.fragment or (unnamed and ":" in parts.netloc and "@" in parts.path):
+        raise ConfigError(f"backend: the URL cannot be read; {SIGNS}")
+    try:
+        return _read_url(parts)
+    except ConfigError:
+        if unnamed and "@" in parts.query:  # What is said of may be a part of a password.
+            raise ConfigError(f"backend: the URL cannot be read; {SIGNS}") from None
+        raise
+
+
+def _read_url(parts: SplitResult) -> tuple[Settings, dict[str, Any]]:
     scheme = parts.scheme.lower()
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     own = own_settings("?" + urlencode([pair for pair in pairs if pair[0] in _OWN]), _OWN)
@@ -201,8 +214,7 @@ def _address(text: str, port: int) -> Address:
         return found.hostname or "localhost", found.port or port
     except ValueError:
         raise ConfigError(
-            f"backend: a host is no host:port with a port up to 65535; write host:{port}, and the signs / # ? @ of a "
-            "password as %2F %23 %3F %40"
+            f"backend: a host is no host:port with a port up to 65535; write host:{port}, and {SIGNS}"
         ) from None
 
 
@@ -211,9 +223,16 @@ def _is_tls(options: Mapping[str, Any]) -> bool:
 
 
 def _plain(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Return what a connection of redis-py is made with; the rest is its pool's, or the application's own."""
-    known = {name for base in kind.__mro__ for name in signature(base).parameters}
-    return {name: value for name, value in options.items() if name in known}
+    """Return what a connection of redis-py is made with; the rest is its pool's, or the application's own.
+
+    What only the connection for threads has, and is off there, is left out: it is not known to the other.
+    """
+    known, both = _parameters(kind), _parameters(_TWINS[kind][0])
+    return {name: value for name, value in options.items() if name in known and (value or name in both)}
+
+
+def _parameters(kind: type) -> set[str]:
+    return {name for base in kind.__mro__ for name in signature(base).parameters}
 
 
 def _unknown(error: TypeError) -> str:

@@ -21,6 +21,7 @@ PAUSE: Final = 0.002
 """Seconds before a server that is loading, moving or electing is asked again."""
 PASSING: Final = ("LOADING", "TRYAGAIN", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
 """Answers that prove that nothing ran, and that pass."""
+NOBODY: Final = "some slots are served by nobody"
 AHEAD: Final = -1.0
 """In the place of a pause: more is said before the answers are heard."""
 BRIEFLY: Final = -2.0
@@ -58,8 +59,8 @@ class Topology:
         self._silent: set[Server] = set()
         """Seeds that answered and did not tell who holds what, so that nothing could be decided."""
         self._alone = not (settings.cluster or settings.service)
-        self.question: Command = ("EVALSHA", "0" * 40, 1, f"bh:{{{tags[0]}}}") if settings.cluster else ("PING",)
-        """What a server is asked whether it is back: where a cluster may be down, a script that nobody has."""
+        self.question: Command = ("SET", f"bh:{{{tags[0]}}}#none", "", "XX") if settings.cluster else ("PING",)
+        """What a server is asked whether it is back: where a cluster may be down, and yet read, a write of nothing."""
         self._known = self._alone
         self._next = 0
         if self._alone:
@@ -139,7 +140,7 @@ class Topology:
             better = any(not later.breaker.doubtful for later in seeds[at + 1 :])
             answers = yield {seed: questions}, BRIEFLY if better else 0.0
             answer = answers[seed]
-            why[seed] = answer if isinstance(answer, BackendError) else self._read(answer[0], seed)
+            why[seed] = answer if isinstance(answer, BackendError) else self._missing(answer[0], seed)
             self._known = not why[seed]
             if self._known:
                 for server in set(self._servers.values()) - set(self._holders.values()):
@@ -148,6 +149,9 @@ class Topology:
                 for each in silent:
                     each.breaker.decided()
                 return
+        for seed in [seed for seed, words in why.items() if words == NOBODY][:1]:
+            for slot in self._slots:  # It says so again to who needs them, and the others are served.
+                self._holders.setdefault(slot, seed)
         if not all(slot in self._holders for slot in self._slots):
             for seed, words in why.items():
                 if not isinstance(words, BackendError):
@@ -157,25 +161,32 @@ class Topology:
             told = "; ".join(f"{seed.breaker.name}: {words}" for seed, words in why.items())
             raise BackendError(f"{what} ({told})")
 
-    def _read(self, answer: Any, seed: Server) -> str:
-        """Take what a seed answers of the holders; return what it does not tell, and why, or ""."""
+    def _missing(self, answer: Any, seed: Server) -> str:
+        """Take what a seed answers of the holders; return why it is not all, or ""."""
         service = self._settings.service
         if isinstance(answer, RedisError):
             return str(answer)
         if not answer:
             return f"it knows no service {service!r}; see its SENTINEL MASTERS" if service else "it knows of no slots"
-        if service:
-            host, port = answer
-            self._hold(self._slots, (host.decode(), int(port)))
-        else:
-            self._read_slots(answer, seed)
-        return "" if all(slot in self._holders for slot in self._slots) else "some slots are served by nobody"
+        try:
+            held = self._of_sentinel(answer) if service else self._of_cluster(answer, seed)
+        except (AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
+            return "what it answers names no servers"
+        for slots, address in held:
+            self._hold(slots, address)
+        return "" if all(slot in self._holders for slot in self._slots) else NOBODY
 
-    def _read_slots(self, reply: Sequence[Any], seed: Server) -> None:
-        """Take `CLUSTER SLOTS`; a node without a host is the one that was asked."""
+    def _of_sentinel(self, reply: Sequence[Any]) -> list[tuple[list[int], Address]]:
+        host, port = reply
+        return [(self._slots, (host.decode(), int(port)))]
+
+    def _of_cluster(self, reply: Sequence[Any], seed: Server) -> list[tuple[list[int], Address]]:
+        """Return what `CLUSTER SLOTS` tells of our slots; a node without a host is the one that was asked."""
+        held = []
         for first, last, master, *_ in reply:
             host = master[0].decode() if master[0] else (seed.address or ("", 0))[0]
-            self._hold([slot for slot in self._slots if first <= slot <= last], (host, int(master[1])))
+            held.append(([slot for slot in self._slots if first <= slot <= last], (host, int(master[1]))))
+        return held
 
     def _hold(self, slots: Sequence[int], address: Address | None) -> None:
         for slot in slots:
