@@ -50,6 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(_program("chromedriver")))
+    driver.get("about:blank")  # The browser's own first page would still be loading what it shows.
     yield driver
     driver.quit()
 
