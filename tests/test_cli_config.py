@@ -97,6 +97,8 @@ def test_check_prints_warnings_and_exits_0(file: Path) -> None:
 CUT_LOGINS = (
     "redis://:12/sesame@h:6379/0", "rediss://u:123/sesame@h", "redis://u:1#sesame@h", "redis://:1?sesame=1@h",
     "redis://:1?partitions=sesame@h", "redis+unix://:a/sesame@/run/r.sock", "redis+sentinel://:1/sesame@h/mymaster",
+    "redis://u:p@ss/sesame@h:6379/0", "redis://u:p@ss?sesame=1@h", "redis://u:p@ss?partitions=sesame@h", "redis://:1?sesame",
+    "redis+sentinel://u:p@ss/sesame@h:1/mymaster",
 )  # fmt: skip
 """Of passwords with a sign that ends the login, so that the rest of them reads as something else."""
 
@@ -137,6 +139,8 @@ def test_no_command_prints_the_secret_of_a_url(
             "backend: 'ssl_ca_certs' is no setting of a connection; write rediss:// for TLS",
         ),
         ("rediss://h?ssl_ca_certs=a.pem", "backend: ssl_ca_certs='a.pem' is no file that can be read"),
+        ("rediss://h?ssl_cert_reqs=typo", "backend: Invalid SSL Certificate Requirements Flag: typo"),
+        ("rediss://h?ssl_ca_path=cli.py", "backend: ssl_ca_path='cli.py' is no directory that can be read"),
         ("redis://h/abc", "backend: database 'abc'; write its number, as in redis://host/0"),
         ("redis://h/-1", "backend: database '-1'; write its number"),
         ("redis://h:99999", "backend: a host is no host:port with a port up to 65535; write host:6379"),

@@ -377,7 +377,7 @@ def test_a_loop_that_ends_in_the_middle_of_calls_leaves_nothing_behind() -> None
     asyncio.run(leave())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Of the flights of the closed loop.
 def test_what_waits_on_a_closed_loop_is_sent_by_no_other() -> None:
     sent: list[int] = []
 

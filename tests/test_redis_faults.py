@@ -290,7 +290,7 @@ def test_an_answer_that_comes_in_drops_does_not_stretch_the_deadline(kind: str) 
         with Side(kind, f"redis://{HOST}:{listener.getsockname()[1]}", RULES, deadline=f"{DEADLINE}s") as side:
             timed(side, "key", "counted", 1)
             dripping.result()
-    assert 10 < len(written) < drops
+    assert 0 < len(written) < drops
 
 
 def test_a_server_that_loads_its_data_is_away_until_it_is_done(server: Standalone, kind: str) -> None:
@@ -307,11 +307,15 @@ def test_a_server_that_loads_its_data_is_away_until_it_is_done(server: Standalon
         until(lambda: normal(side), "normal again", seconds=5)
 
 
+@pytest.mark.parametrize("least", [False, True], ids=["any user", "one with the least rights"])
 def test_a_server_that_is_busy_with_a_script_is_away_until_that_ends(
-    server: Standalone, kind: str, caplog: pytest.LogCaptureFixture
+    server: Standalone, kind: str, least: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.ask("CONFIG", "SET", "busy-reply-threshold", "20")
-    with Side(kind, server.url, RULES, deadline=f"{DEADLINE}s") as side, ThreadPoolExecutor(1) as pool:
+    rights = ("+evalsha", "+eval", "+time", "+mget", "+get", "+set")
+    server.ask("ACL", "SETUSER", "least", "on", ">sesame", "resetkeys", "~bh:*", "-@all", *rights)
+    url = server.url.replace("redis://", "redis://least:sesame@") if least else server.url
+    with Side(kind, url, RULES, deadline=f"{DEADLINE}s") as side, ThreadPoolExecutor(1) as pool:
         until(lambda: normal(side), "a first answer in time")
         client = server.client(socket_timeout=10, retry=Retry(NoBackoff(), 0))
         endless = pool.submit(client.execute_command, "EVAL", "while true do end", 0)

@@ -219,8 +219,7 @@ class Gatherer(Generic[Asked, Told]):
         self._flying += 1
         riders: list[_Ride[Asked, Told]] = []
         try:
-            # By the loop of those who wait: where that is closed, another may be running when this is collected.
-            flight = self._waiting[0][1].get_loop().create_task(self._fly(riders))
+            flight = asyncio.get_running_loop().create_task(self._fly(riders))
         except BaseException:  # No stack is left, or an eager task was interrupted in its first step.
             self._flying -= 1
             _fail(riders, BackendTimeout(INTERRUPTED))
@@ -235,7 +234,9 @@ class Gatherer(Generic[Asked, Told]):
 
     def _land(self) -> None:
         self._flying -= 1
-        if self._waiting:  # They came beside a lone caller, or after a flight last looked, or it was cancelled.
+        # They came beside a lone caller, or after a flight last looked, or it was cancelled. Of a loop that was closed,
+        # another may be running when this is collected: what waits there is sent by nobody.
+        if self._waiting and not self._waiting[0][1].get_loop().is_closed():
             self._take_off()
         if self._landed is not None and not self._landed.done():
             self._landed.set_result(None)

@@ -38,7 +38,7 @@ def unpack_record(packed: bytes, at: int = 0) -> Record:
 
 
 def holds_record(packed: bytes, at: int, policy: Policy) -> bool:
-    """Return whether what begins at byte `at` has the shape of a record of `policy`; see `sound_record` for more."""
+    """Return whether what begins at byte `at` has the shape of a record of `policy`; its numbers are not looked at."""
     count = len(policy.thresholds)
     rest = len(packed) - at - _HEAD.size - 8 * count
     return rest >= 0 and rest % _RING.size == 0 and packed[at] == count

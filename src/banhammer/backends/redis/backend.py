@@ -197,7 +197,7 @@ class RedisBackend:
 
     def _tend(self) -> bool:
         for server in self._topology.away():
-            server.probe(self._topology.question, self._until())
+            server.probe(self._topology.question(server), self._until())
             self._topology.doubt()
         by_clock: dict[Clock | None, list[Charge]] = {}
         for charge, clock in self._front.flush():

@@ -80,9 +80,9 @@ class Call:
                 latest = policy
                 index = indexes.setdefault(id(policy), len(indexes))
                 if index == len(policies):
-                    spelled = names.policy(policy)
-                    policies.append(spelled.sent)
-                    needs |= spelled.needs
+                    known = names.policy(policy)
+                    policies.append(known.sent)
+                    needs |= known.needs
             partition, name, member = name_of(policy.name, hit.key)
             sent.append(name)
             if member:
@@ -119,11 +119,11 @@ class Call:
         if not isinstance(answer, RedisError):
             try:
                 self._take(answer, server, topology, outcomes)
-            except (AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
+            except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
                 server.breaker.refused(NO_DECISION)
                 self.settle(outcomes, BackendError(f"the store refused: {NO_DECISION}"))
             return
-        self._asking, self.server, self.pause, self.away = False, None, 0.0, None
+        self._asking, self.server, self.pause, self.away, self.reason = False, None, 0.0, None, str(answer)
         if isinstance(answer, NoScriptError):
             self._known = False
             return
@@ -137,7 +137,7 @@ class Call:
             server.breaker.refused(answer)
             self.settle(outcomes, BackendError(f"the store refused: {answer}"))
             return
-        self.server, self.pause, self.reason = detour.server, detour.pause, str(answer)
+        self.server, self.pause = detour.server, detour.pause
         self.away = server if detour.away else None
         self._asking = self.server is not None
 

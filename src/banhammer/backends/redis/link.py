@@ -2,7 +2,8 @@
 
 redis-py makes a connection: it resolves, logs in and speaks TLS. From then on the bytes are read here, which costs half
 as much. A connection that may still owe an answer is closed, so that no reply ever reaches another caller, or kept for
-that answer alone, as `Server.probe` does.
+that answer alone, as `Server.probe` does. What is said unasked, as no Redis does, ends the connection where it comes
+along with an answer, and for tasks at any time.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -17,6 +18,7 @@ import redis.asyncio.connection as aio
 from redis import connection as sync
 from redis.asyncio.retry import Retry as AioRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from banhammer.backends import query as own_settings
@@ -29,7 +31,7 @@ DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 CLUSTER_PARTITIONS: Final = 16
 CERTIFICATES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-SIGNS: Final = "write the signs / # ? @ of a password as %2F %23 %3F %40"
+SIGNS: Final = "write the signs / # ? @ of a password as %2F %23 %3F %40, and settings as ?name=value"
 SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 
 _TWINS: Final[dict[type, tuple[Any, Any]]] = {
@@ -75,7 +77,9 @@ class Settings:
             self.connection(None, 1.0, aio_=False, sentinel=bool(service))
             self.connection(None, 1.0, aio_=True, sentinel=False)
         except TypeError as error:
-            raise ConfigError(f"backend: {_unknown(error)}") from None
+            raise ConfigError(f"backend: {_unknown(error, kind)}") from None
+        except (RedisError, ValueError) as error:
+            raise ConfigError(f"backend: {error}") from None
         if kind is sync.SSLConnection:
             for sentinel in {False, bool(service)}:
                 self._contexts[sentinel] = SharedContext(partial(self._made, None, 1.0, aio_=True, sentinel=sentinel))
@@ -109,13 +113,13 @@ def from_url(url: str) -> tuple[Settings, dict[str, Any]]:
         parts = urlsplit(url)
     except ValueError:
         raise ConfigError("backend: the URL cannot be read; write scheme://user:password@host:port") from None
-    unnamed = "@" not in parts.netloc
-    if parts.fragment or (unnamed and ":" in parts.netloc and "@" in parts.path):
+    wordless = any(piece and "=" not in piece for piece in parts.query.split("&"))
+    if parts.fragment or wordless or (":" in parts.netloc and "@" in parts.path):
         raise ConfigError(f"backend: the URL cannot be read; {SIGNS}")
     try:
         return _read_url(parts)
     except ConfigError:
-        if unnamed and "@" in parts.query:  # What is said of may be a part of a password.
+        if "@" in parts.query:  # What is said of may be a part of a password.
             raise ConfigError(f"backend: the URL cannot be read; {SIGNS}") from None
         raise
 
@@ -227,18 +231,19 @@ def _plain(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
 
     What only the connection for threads has, and is off there, is left out: it is not known to the other.
     """
-    known, both = _parameters(kind), _parameters(_TWINS[kind][0])
-    return {name: value for name, value in options.items() if name in known and (value or name in both)}
+    known, awaited = _parameters(kind), _parameters(_TWINS[kind][0])
+    return {name: value for name, value in options.items() if name in known and (value or name in awaited)}
 
 
 def _parameters(kind: type) -> set[str]:
     return {name for base in kind.__mro__ for name in signature(base).parameters}
 
 
-def _unknown(error: TypeError) -> str:
+def _unknown(error: TypeError, kind: type) -> str:
     """Return what to do about a setting that a connection does not take."""
     name = str(error).partition("argument ")[2] or str(error)
-    remedy = "write rediss:// for TLS" if name.startswith("'ssl_") else "leave it out"
+    plain = kind is not sync.SSLConnection
+    remedy = "write rediss:// for TLS" if plain and name.startswith("'ssl_") else "leave it out"
     return f"{name} is no setting of a connection; {remedy}"
 
 
@@ -249,5 +254,8 @@ def _check_options(path: str, options: Mapping[str, Any]) -> None:
         raise ConfigError(f"backend: database {name!r}; write its number, as in redis://host/0")
     for setting in CERTIFICATES if options.get("connection_class") is sync.SSLConnection else ():
         file = options.get(setting)
-        if file is not None and not os.access(file, os.R_OK):
-            raise ConfigError(f"backend: {setting}={file!r} is no file that can be read; write the path of one")
+        if file is None:
+            continue
+        kind, there = ("directory", Path.is_dir) if setting == "ssl_ca_path" else ("file", Path.is_file)
+        if not there(Path(file)) or not os.access(file, os.R_OK):
+            raise ConfigError(f"backend: {setting}={file!r} is no {kind} that can be read; write the path of one")

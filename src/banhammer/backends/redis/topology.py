@@ -53,14 +53,14 @@ class Topology:
         self.damaged = 0
         self._settings = settings
         self._slots = [slot_of(tag) for tag in tags]
+        self._tags = tags
+        self._unserved: set[int] = set()
         self._servers: dict[Address | None, Server] = {}
         self._sentinels = [Server(settings, address, sentinel=True) for address in settings.addresses]
         self._holders: dict[int, Server] = {}
         self._silent: set[Server] = set()
         """Seeds that answered and did not tell who holds what, so that nothing could be decided."""
         self._alone = not (settings.cluster or settings.service)
-        self.question: Command = ("SET", f"bh:{{{tags[0]}}}#none", "", "XX") if settings.cluster else ("PING",)
-        """What a server is asked whether it is back: where a cluster may be down, and yet read, a write of nothing."""
         self._known = self._alone
         self._next = 0
         if self._alone:
@@ -88,6 +88,19 @@ class Topology:
     def known(self) -> bool:
         """Whether the holders need not be asked for."""
         return self._known
+
+    def question(self, server: Server) -> Command:
+        """Return what `server` is asked whether it is back: a write of nothing, which needs no right of its own.
+
+        A cluster that is down may still be read. The slot is one that the server holds, if any, and that is served: of
+        another it would be told where to go, or that nobody serves it.
+        """
+        if server in self._sentinels:
+            return ("PING",)
+        served = [tag for tag, slot in zip(self._tags, self._slots, strict=True) if slot not in self._unserved]
+        held = [tag for tag in served if self._holders.get(slot_of(tag)) is server]
+        tag = (held or served or self._tags)[0]
+        return ("SET", f"bh:{{{tag}}}#none", "", "XX")
 
     def servers(self) -> list[Server]:
         """Return every server that was ever spoken to."""
@@ -128,26 +141,29 @@ class Topology:
         service = self._settings.service
         if service:
             seeds = self._sentinels
-            questions: list[Command] = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)]
+            question: Command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         else:
             seeds = list(dict.fromkeys([*self._holders.values(), *map(self.at, self._settings.addresses)]))
-            questions = [("CLUSTER", "SLOTS"), self.question]  # Where the cluster is down, the second answer says so.
+            question = ("CLUSTER", "SLOTS")
         start = self._next % len(seeds)
         self._next += 1
         seeds = sorted(seeds[start:] + seeds[:start], key=lambda seed: seed.breaker.doubtful)
         why: dict[Server, str | BackendError] = {}
         for at, seed in enumerate(seeds):
             better = any(not later.breaker.doubtful for later in seeds[at + 1 :])
-            answers = yield {seed: questions}, BRIEFLY if better else 0.0
+            # Where the cluster is down, the second answer says so.
+            said = [question] if service else [question, self.question(seed)]
+            answers = yield {seed: said}, BRIEFLY if better else 0.0
             answer = answers[seed]
             why[seed] = answer if isinstance(answer, BackendError) else self._missing(answer[0], seed)
+            if why[seed] in ("", NOBODY) and seed in self._silent:
+                self._silent.discard(seed)
+                seed.breaker.decided()
             self._known = not why[seed]
             if self._known:
                 for server in set(self._servers.values()) - set(self._holders.values()):
                     server.breaker.replaced()
-                silent, self._silent = self._silent, set()
-                for each in silent:
-                    each.breaker.decided()
+                self._silent.clear()
                 return
         for seed in [seed for seed, words in why.items() if words == NOBODY][:1]:
             for slot in self._slots:  # It says so again to who needs them, and the others are served.
@@ -170,8 +186,9 @@ class Topology:
             return f"it knows no service {service!r}; see its SENTINEL MASTERS" if service else "it knows of no slots"
         try:
             held = self._of_sentinel(answer) if service else self._of_cluster(answer, seed)
-        except (AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
+        except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):  # Whatever it is that answers.
             return "what it answers names no servers"
+        self._unserved = {slot for slot in self._slots if not any(slot in slots for slots, _ in held)}
         for slots, address in held:
             self._hold(slots, address)
         return "" if all(slot in self._holders for slot in self._slots) else NOBODY

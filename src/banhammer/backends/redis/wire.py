@@ -24,6 +24,8 @@ ADMITTED: Final = b"\0\1\0"
 """How the reply to a hit begins that was allowed, counted and crossed nothing, unless it is the bare TAT; its record is
 behind it."""
 STOP, INJECTED, FULL, REPEATS = 1, 2, 4, 8
+"""What a call is told: to end at the first denial; that a time is given; to store nothing, since memory is full; that a
+name comes twice."""
 BANS, ESCALATIONS = 1, 2
 """What a policy needs of its partition beside the records: the index of bans with its details, and the stream."""
 _MOST: Final = 2**32 - 1
