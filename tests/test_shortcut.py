@@ -101,6 +101,18 @@ def test_a_calm_record_of_a_longer_or_shorter_policy_is_read_by_index(before: in
     assert new.guard(KEY, "p")
 
 
+def test_rates_that_are_tracked_no_more_end_with_the_next_hit_of_a_banned_key() -> None:
+    store, clock = MemoryBackend(), ManualClock()
+    levels = [Threshold(1, "1h", ban="1h")]
+    tracked, untracked = [
+        BanHammer([Policy("p", levels, track=track)], backend=store, clock=clock) for track in (["1m"], [])
+    ]
+    assert [tracked.hit(KEY, "p").verdict for _ in range(2)] == ["allowed", "banned"]
+    assert tracked.status(KEY, "p").rates == {"1m": 2}
+    assert untracked.hit(KEY, "p").verdict == "banned"
+    assert tracked.status(KEY, "p").rates == {"1m": 0}
+
+
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 4), st.lists(st.sampled_from("abc"), max_size=5))
 def test_a_batch_decides_as_its_hits_one_by_one(keys: list[str], burst: int, known: list[str]) -> None:
     clock = ManualClock(START)

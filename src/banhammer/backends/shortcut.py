@@ -229,8 +229,8 @@ def _hits_one(policy: Policy, clock: Clock | None, table: Table, store: Store) -
         if record.__class__ is not Record:
             return None  # A tuple: the policy had another number of thresholds.
         tat = record.tats[0] if len(record.tats) == 1 else FOREVER
-        if tat - now > tolerance or (record.over and tat <= now):
-            return None  # A clamp or a lapsed flag is a change, which evaluate writes down.
+        if tat - now > tolerance or (record.over and tat <= now) or record.rings:
+            return None  # A clamp, a lapsed flag, a ring tracked no more: changes, which evaluate writes down.
         if now < record.banned_until:
             return denied(policy, key, now, record, "banned")
         if record.over == 1 and tat - now > tolerance - interval and not (bans or record.strikes):
