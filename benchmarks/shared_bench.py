@@ -64,6 +64,8 @@ def run(site: Site, rows: Sequence[Row], rivals: Rivals, rounds: int, *, quick: 
         for (row, contestant), cell in cells.items() if not quick else ():
             tell(f"warm-up: {row}, {contestant}")
             _warm_up(cell, arena)
+        gc.collect()
+        gc.freeze()  # Nor are the limiters and what they keep.
         for turn in range(rounds):
             start = turn * len(rows) // rounds
             for row in [*rows[start:], *rows[:start]]:
