@@ -284,7 +284,7 @@ def test_closing_lets_tasks_in_flight_end_and_leaves_no_connection(single: Stand
             await hammer.close()
             told = await asyncio.gather(*tasks)
             assert [each.remaining for each in told] == [ROOM - number - 1 for number in range(calls)]
-            assert await asyncio.to_thread(_are, single, 0)
+            await asyncio.to_thread(until, lambda: connections(single) == 0, "without connections", seconds=5)
 
         asyncio.run(main())
 
@@ -314,11 +314,6 @@ def test_closing_ends_every_thread_that_the_hammer_began(single: Standalone) -> 
     assert set(threading.enumerate()) - before
     hammer.close()
     until(lambda: set(threading.enumerate()) <= before, "without threads", seconds=5)
-
-
-def _are(single: Standalone, count: int) -> bool:
-    until(lambda: connections(single) == count, "without connections", seconds=5)
-    return True
 
 
 def _collect(hammer: AsyncBanHammer) -> None:

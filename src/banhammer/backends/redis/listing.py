@@ -52,7 +52,8 @@ class Lister:
         found = []
         for name in dict.fromkeys(page[1]):
             tag, _, member = name.decode("ascii", "replace").removeprefix("bh:{").partition("}:")
-            found += self._found(member, tag, policies)
+            if tag in self._names.tags:
+                found += self._found(member, self._names.tags.index(tag), policies)
         readings = yield from self._readings(server, found, when)
         return int(page[0]), [
             reading for reading in readings if core.lapses_at(policies[reading.policy], reading.record) > reading.now
@@ -62,27 +63,25 @@ class Lister:
         """Return the next cursor (0: the end) and the bans in force of one step through a partition's index."""
         command = ("ZSCAN", self._names.bans(partition), cursor, "COUNT", PAGE)
         (page,) = yield from self._asker.ask(partition, [command], when.until)
-        tag = self._names.tags[partition]
         found = []
         for member in page[1][::2]:
-            found += self._found(member.decode("ascii", "replace"), tag, policies)
+            found += self._found(member.decode("ascii", "replace"), partition, policies)
         readings = yield from self._readings(partition, found, when)
         return int(page[0]), [reading.ban for reading in readings if reading.ban is not None]
 
-    def _found(self, member: str, tag: str, policies: Policies) -> list[_Found]:
+    def _found(self, member: str, partition: int, policies: Policies) -> list[_Found]:
         """Return the key that a member of the index of bans, or the end of a record's name, spells; `[]` for none.
 
         Of another number of partitions it may have been left where it is not dealt to; of a key that was cut that
         cannot be known, and is believed.
         """
+        names = self._names
         policy, _, escaped = member.partition(":")
         key = key_of(escaped) if policy in policies else ""
-        tags = self._names.tags
-        if not key or not (tag in tags if is_cut(escaped) else tag == tags[self._names.partition(key)]):
+        if not key or not (is_cut(escaped) or partition == names.partition(key)):
             return []
-        return [
-            _Found(policies[policy], key, f"bh:{{{tag}}}:{policy}:{shorten(escaped)}", f"bh:{{{tag}}}#details", member)
-        ]
+        name = names.spelled(partition, policy, shorten(escaped))
+        return [_Found(policies[policy], key, name, names.details(partition), member)]
 
     def _readings(
         self, place: Server | int, found: Sequence[_Found], when: When

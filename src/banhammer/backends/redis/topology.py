@@ -97,10 +97,9 @@ class Topology:
         """
         if server in self._sentinels:
             return ("PING",)
-        served = [tag for tag, slot in zip(self._tags, self._slots, strict=True) if slot not in self._unserved]
-        held = [tag for tag in served if self._holders.get(slot_of(tag)) is server]
-        tag = (held or served or self._tags)[0]
-        return ("SET", f"bh:{{{tag}}}#none", "", "XX")
+        served = [at for at, slot in enumerate(self._slots) if slot not in self._unserved]
+        held = [at for at in served if self._holders.get(self._slots[at]) is server]
+        return ("SET", f"bh:{{{self._tags[(held or served or [0])[0]]}}}#none", "", "XX")
 
     def servers(self) -> list[Server]:
         """Return every server that was ever spoken to."""
@@ -165,9 +164,10 @@ class Topology:
                     server.breaker.replaced()
                 self._silent.clear()
                 return
-        for seed in [seed for seed, words in why.items() if words == NOBODY][:1]:
+        partly = next((seed for seed, words in why.items() if words == NOBODY), None)
+        if partly is not None:
             for slot in self._slots:  # It says so again to who needs them, and the others are served.
-                self._holders.setdefault(slot, seed)
+                self._holders.setdefault(slot, partly)
         if not all(slot in self._holders for slot in self._slots):
             for seed, words in why.items():
                 if not isinstance(words, BackendError):

@@ -108,7 +108,11 @@ class Names:
         escaped = escape(key)
         short = shorten(escaped)
         member = f"{policy}:{escaped}" if short is not escaped else ""
-        return partition, f"bh:{{{self.tags[partition]}}}:{policy}:{short}", member
+        return partition, self.spelled(partition, policy, short), member
+
+    def spelled(self, partition: int, policy: str, short: str) -> str:
+        """Return the name of a record by the spelling of its key, cut where that is long."""
+        return f"bh:{{{self.tags[partition]}}}:{policy}:{short}"
 
     def policy(self, policy: Policy) -> SentPolicy:
         """Return a policy as it is sent."""
